@@ -1,0 +1,1 @@
+//! Where blobs are kept, and the promises every backend keeps

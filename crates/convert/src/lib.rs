@@ -1,0 +1,1 @@
+//! Source image in, accelerated image out

@@ -1,0 +1,1 @@
+//! What an accelerated image is: tar scan, chunk table, root tree. Pure

@@ -1,0 +1,1 @@
+//! Sparse layer tars on a node: presence, crash safety

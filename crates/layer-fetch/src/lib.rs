@@ -1,0 +1,1 @@
+//! Chunk by chunk from the registry: one flight each, read-ahead

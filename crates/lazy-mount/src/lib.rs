@@ -1,0 +1,1 @@
+//! Keeper, FUSE directory, EROFS and overlay mounts. The only crate with unsafe

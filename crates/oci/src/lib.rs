@@ -1,0 +1,1 @@
+//! Names, references, digests, manifests, media types; the distribution client

@@ -1,0 +1,1 @@
+//! Push, pull, acceleration rules: the OCI distribution server

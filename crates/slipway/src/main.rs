@@ -1,0 +1,3 @@
+//! Slipway: container images that start before they have arrived.
+
+fn main() {}

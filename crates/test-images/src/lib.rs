@@ -1,0 +1,1 @@
+//! Builds layers and images for tests
