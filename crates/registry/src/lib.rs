@@ -1,1 +1,7 @@
-//! Push, pull, acceleration rules: the OCI distribution server
+//! Push, pull, acceleration rules: the OCI distribution server.
+
+mod options;
+mod registry;
+
+pub use options::RegistryOptions;
+pub use registry::{OpenRegistryError, Registry};
