@@ -20,7 +20,7 @@ mod text_type;
 //LATER pub mod layout;
 pub mod media_type;
 
-//LATER mod client;
+mod client;
 mod descriptor;
 mod digest;
 //LATER mod file_blob;
@@ -32,6 +32,10 @@ mod registry_host;
 mod repository_name;
 mod tag;
 
+pub use client::{
+    BlobStream, BuildClientError, ClientError, ClientOptions, Credentials, FetchedManifest,
+    PlainHttp, RegistryClient, RepositoryClient, RequestFault,
+};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestHasher, ParseDigestError};
 pub use image_config::{
