@@ -197,7 +197,13 @@ mod tests {
             .iter()
             .map(Bytes::len)
             .collect();
-        assert_eq!(lens, [0], "changing these changes every converted image");
+        assert_eq!(
+            lens,
+            [
+                593_920, 356_352, 356_352, 345_088, 633_344, 303_104, 340_992, 185_856, 30_720
+            ],
+            "changing these changes every converted image"
+        );
     }
 
     #[test]

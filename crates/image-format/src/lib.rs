@@ -12,13 +12,20 @@
 //!
 //! Any input or output but `Read` and `Write`: no file, no network, no clock, no thread.
 
+mod accelerated_manifest;
+pub mod annotations;
 mod chunk;
 mod chunker;
 mod layer_blob;
 mod layer_decoder;
+mod root_tree_blob;
 mod seekable;
 mod table;
 
+pub use accelerated_manifest::{
+    AcceleratedLayer, AcceleratedManifest, AnnotationError, EMPTY_CONFIG, LAYER_COUNT_MAX,
+    ROOT_TREE_STORED_LEN_MAX, index_artifact,
+};
 pub use chunk::{
     CHUNK_LEN_MAX, ChunkCompressor, ChunkDecoder, ChunkDescriptor, ChunkDigest, ChunkMismatch,
     CompressChunkError, CreateDecoderError, DecodeChunkError, StoredChunk, TAR_BLOCK_LEN,
@@ -27,6 +34,9 @@ pub use chunk::{
 pub use chunker::{ChunkSizes, Chunker, InvalidAverage};
 pub use layer_blob::{LayerBlobWriter, WriteBlobError};
 pub use layer_decoder::{LayerCompression, LayerDecoder, WINDOW_LEN_MAX};
+pub use root_tree_blob::{
+    ROOT_TREE_LEN_MAX, RootTreeBlobError, compress_root_tree, decompress_root_tree,
+};
 pub use seekable::{DecodeSeekTableError, SeekFrame, SeekTable};
 pub use table::{
     AddChunkError, CHUNK_COUNT_MAX, CHUNK_TABLE_LEN_MAX, ChunkTable, ChunkTableBuilder,
