@@ -17,13 +17,12 @@
 #[macro_use]
 mod text_type;
 
-//LATER pub mod layout;
+pub mod layout;
 pub mod media_type;
 
 mod client;
 mod descriptor;
 mod digest;
-//LATER mod file_blob;
 mod image_config;
 mod lenient_json;
 mod manifest;
@@ -41,7 +40,7 @@ pub use digest::{Digest, DigestHasher, ParseDigestError};
 pub use image_config::{
     CONFIG_LEN_MAX, ContainerConfig, ImageConfig, ParseConfigError, RootFilesystem,
 };
-//LATER pub use layout::OciLayout;
+pub use layout::OciLayout;
 pub use manifest::{
     ImageIndex, ImageManifest, MANIFEST_LEN_MAX, Manifest, ManifestKind, ParseManifestError,
 };
