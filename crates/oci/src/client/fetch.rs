@@ -98,8 +98,17 @@ impl RepositoryClient {
     ///
     /// [`ClientError`].
     pub async fn has_blob(&self, digest: &Digest) -> Result<Option<u64>, ClientError> {
+        self.blob_len(digest, Access::Pull).await
+    }
+
+    /// Asks for the length of a blob, as one who wants to push does or one who wants to pull.
+    pub(super) async fn blob_len(
+        &self,
+        digest: &Digest,
+        access: Access,
+    ) -> Result<Option<u64>, ClientError> {
         let call = self.call(Method::HEAD, &format!("blobs/{digest}"))?;
-        let answer = self.send(&call, Access::Pull).await?;
+        let answer = self.send(&call, access).await?;
         let Some(answer) = self.expect_found(answer).await? else {
             return Ok(None);
         };

@@ -75,7 +75,7 @@ impl RepositoryClient {
     // SPEC: distribution, "POST then PUT": the whole blob in one request, which every registry
     // takes and which is the fewest round trips.
     async fn push_blob(&self, digest: &Digest, body: CallBody) -> Result<(), ClientError> {
-        if self.has_blob(digest).await?.is_some() {
+        if self.blob_len(digest, Access::Push).await?.is_some() {
             return Ok(());
         }
         let mut location = self.begin_upload().await?;
