@@ -12,7 +12,7 @@ things_of() {
   build) echo "cc:build-essential make:make pkg-config:pkg-config" \
     "/etc/ssl/certs/ca-certificates.crt:ca-certificates" ;;
   images) echo "buildah:buildah debootstrap:debootstrap jq:jq crun:crun" ;;
-  demo) echo "runc:runc skopeo:skopeo podman:podman jq:jq mount:mount" ;;
+  demo) echo "runc:runc skopeo:skopeo podman:podman jq:jq mount:mount ps:procps" ;;
   test) echo "runc:runc skopeo:skopeo podman:podman buildah:buildah ctr:containerd jq:jq" \
     "zstd:zstd fsck.erofs:erofs-utils losetup:mount setfattr:attr setcap:libcap2-bin ip:iproute2" ;;
   check) echo "shellcheck:shellcheck" ;;
