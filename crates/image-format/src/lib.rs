@@ -14,6 +14,10 @@
 
 mod accelerated_manifest;
 pub mod annotations;
+pub mod erofs;
+pub mod tar;
+pub mod tree;
+
 mod chunk;
 mod chunker;
 mod layer_blob;
