@@ -276,13 +276,13 @@ mod tests {
     fn a_chunk_comes_back_whole_from_a_reused_context() {
         let mut decoder = ChunkDecoder::new().unwrap();
         for len in [1, 512, 300_000] {
-            let decoded: Vec<u8> = (0..len).map(|index: u32| index.to_le_bytes()[1]).collect();
-            let (frame, descriptor) = stored(&decoded);
+            let bytes: Vec<u8> = (0..len).map(|index: u32| index.to_le_bytes()[1]).collect();
+            let (frame, descriptor) = stored(&bytes);
             let verified = decoder
                 .decode(&frame, &descriptor)
                 .unwrap()
                 .verify(&descriptor);
-            assert_eq!(&verified.unwrap().bytes()[..], &decoded[..]);
+            assert_eq!(&verified.unwrap().bytes()[..], &bytes[..]);
         }
     }
 
