@@ -174,54 +174,53 @@ impl CachedLayer {
 
     /// Hashes chunk `index` if the disk claims it and this process has not checked it yet.
     ///
-    /// Wrong bytes are forgotten, so that they are fetched again; the log says which.
-    ///
-    /// # Errors
-    ///
-    /// The tar could not be read.
-    pub fn recheck(&self, index: u32) -> io::Result<Recheck> {
+    /// Wrong bytes, and bytes that the disk does not give back, are forgotten, so that they are fetched
+    /// again; the log says which.
+    pub fn recheck(&self, index: u32) -> Recheck {
         let inner = &self.inner;
         let Some(chunk) = inner.table.chunk(index) else {
-            return Ok(Recheck::Absent);
+            return Recheck::Absent;
         };
         let range = &chunk.tar_range;
         if inner.presence.is_trusted(range) {
-            return Ok(Recheck::Right);
+            return Recheck::Right;
         }
         if !inner.presence.is_claimed(range) {
-            return Ok(Recheck::Absent);
+            return Recheck::Absent;
         }
-        let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
-        inner.tar.read_exact_at(&mut buffer, range.start)?;
-        if ChunkDigest::of(&buffer) == chunk.digest {
+        let mut buffer = vec![0; usize::try_from(chunk.tar_len()).unwrap_or(0)];
+        let read = inner.tar.read_exact_at(&mut buffer, range.start);
+        if read.is_ok() && ChunkDigest::of(&buffer) == chunk.digest {
             inner.presence.trust(range);
-            return Ok(Recheck::Right);
+            return Recheck::Right;
         }
-        warn!(layer = %inner.key, chunk = index, tar.offset = range.start, "cache file holds other bytes, chunk is forgotten");
+        warn!(
+            layer = %inner.key,
+            chunk = index,
+            tar.offset = range.start,
+            error = read.err().map(tracing::field::display),
+            "cache file does not hold the chunk's bytes, it is forgotten"
+        );
         if let Err(error) = inner.presence.forget(inner.writes.as_ref(), range) {
             warn!(layer = %inner.key, %error, "presence bits could not be written");
         }
-        Ok(Recheck::Wrong)
+        Recheck::Wrong
     }
 
     /// Hashes every chunk that the disk claims, also those already trusted, and forgets the wrong ones.
     ///
-    /// # Errors
-    ///
-    /// The tar could not be read.
-    pub fn scrub(&self) -> io::Result<Scrubbed> {
+    /// Readers that come meanwhile hash what they need themselves.
+    pub fn scrub(&self) -> Scrubbed {
         let mut report = Scrubbed::default();
-        for index in (0..self.inner.table.len()).filter(|index| self.is_claimed(*index)) {
-            if let Some(chunk) = self.inner.table.chunk(index) {
-                self.inner.presence.distrust(&chunk.tar_range);
-            }
-            match self.recheck(index)? {
+        for chunk in self.inner.table.iter() {
+            self.inner.presence.distrust(&chunk.tar_range);
+            match self.recheck(chunk.index) {
                 Recheck::Right => report.right += 1,
-                Recheck::Wrong => report.wrong.push(index),
+                Recheck::Wrong => report.wrong.push(chunk.index),
                 Recheck::Absent => {}
             }
         }
-        Ok(report)
+        report
     }
 
     /// Makes what is there now survive a power failure: syncs the tar, then notes the bits.

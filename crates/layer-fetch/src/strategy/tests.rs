@@ -1,0 +1,211 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CHUNK_LEN: u64 = 256 << 10;
+
+/// A layer of equal chunks, some of which are there.
+struct Plain {
+    chunk_count: u32,
+    present: BTreeSet<u32>,
+}
+
+impl Plain {
+    fn empty(chunk_count: u32) -> Self {
+        Self {
+            chunk_count,
+            present: BTreeSet::new(),
+        }
+    }
+
+    fn take(&mut self, runs: impl IntoIterator<Item = Range<u32>>) {
+        self.present.extend(runs.into_iter().flatten());
+    }
+}
+
+impl Terrain for Plain {
+    fn chunk_count(&self) -> u32 {
+        self.chunk_count
+    }
+
+    fn tar_range(&self, index: u32) -> Range<u64> {
+        u64::from(index) * CHUNK_LEN..u64::from(index + 1) * CHUNK_LEN
+    }
+
+    fn is_wanted(&self, index: u32) -> bool {
+        !self.present.contains(&index)
+    }
+}
+
+fn near() -> Line {
+    Line {
+        round_trip: Duration::from_micros(300),
+        bytes_per_second: 120e6,
+        expansion: 2.0,
+    }
+}
+
+fn far() -> Line {
+    Line {
+        round_trip: Duration::from_millis(10),
+        ..near()
+    }
+}
+
+#[test]
+fn a_lone_miss_fetches_a_mebibyte_and_guesses_behind_it() {
+    let mut strategy = Strategy::new(StrategyOptions::default());
+    let plan = strategy.on_miss(10..11, &Plain::empty(1000), &near());
+    assert_eq!(plan.demand, [10..14]);
+    assert!(
+        plan.ahead
+            .iter()
+            .all(|(likelihood, _)| *likelihood == Likelihood::Guess)
+    );
+    assert_eq!(plan.ahead.first().map(|(_, run)| run.start), Some(14));
+    assert_eq!(plan.marker, Some(14));
+}
+
+#[test]
+fn a_long_round_trip_makes_misses_longer() {
+    let mut strategy = Strategy::new(StrategyOptions::default());
+    let plan = strategy.on_miss(10..11, &Plain::empty(1000), &far());
+    // 10 ms of 240 MB of tar a second.
+    assert_eq!(plan.demand, [10..19]);
+}
+
+#[test]
+fn a_sequential_reader_misses_once() {
+    let mut strategy = Strategy::new(StrategyOptions::default());
+    let mut terrain = Plain::empty(1000);
+    let mut markers = BTreeSet::new();
+    let mut misses = 0;
+    for chunk in 100..600 {
+        let plan = if !terrain.is_wanted(chunk) && markers.remove(&chunk) {
+            strategy.on_marker(chunk, &terrain)
+        } else if terrain.is_wanted(chunk) {
+            misses += 1;
+            strategy.on_miss(chunk..chunk + 1, &terrain, &near())
+        } else {
+            continue;
+        };
+        markers.extend(plan.marker);
+        terrain.take(plan.demand);
+        terrain.take(plan.ahead.into_iter().map(|(_, run)| run));
+    }
+    assert_eq!(misses, 1);
+}
+
+#[test]
+fn sixteen_interleaved_sequential_readers_miss_once_each() {
+    let mut strategy = Strategy::new(StrategyOptions::default());
+    let mut terrain = Plain::empty(100_000);
+    let mut markers = BTreeSet::new();
+    let mut misses = 0;
+    for step in 0..200 {
+        for reader in 0..16 {
+            let chunk = reader * 5000 + step;
+            let plan = if markers.remove(&chunk) && !terrain.is_wanted(chunk) {
+                strategy.on_marker(chunk, &terrain)
+            } else if terrain.is_wanted(chunk) {
+                misses += 1;
+                strategy.on_miss(chunk..chunk + 1, &terrain, &near())
+            } else {
+                continue;
+            };
+            markers.extend(plan.marker);
+            terrain.take(plan.demand);
+            terrain.take(plan.ahead.into_iter().map(|(_, run)| run));
+        }
+    }
+    assert_eq!(misses, 16);
+}
+
+#[test]
+fn windows_double_up_to_their_limit() {
+    let mut strategy = Strategy::new(StrategyOptions::default());
+    let mut terrain = Plain::empty(10_000);
+    let mut plan = strategy.on_miss(0..1, &terrain, &near());
+    let mut lengths = Vec::new();
+    for _ in 0..6 {
+        terrain.take(plan.demand);
+        terrain.take(plan.ahead.iter().map(|(_, run)| run.clone()));
+        plan = strategy.on_marker(plan.marker.unwrap(), &terrain);
+        lengths.push(plan.ahead.iter().map(|(_, run)| run.len()).sum::<usize>());
+    }
+    assert_eq!(lengths, [8, 16, 32, 32, 32, 32]);
+}
+
+#[test]
+fn guesses_that_never_come_true_stop() {
+    let mut strategy = Strategy::new(StrategyOptions::default());
+    let terrain = Plain::empty(1_000_000);
+    let mut last = Plan::default();
+    for miss in 0..100 {
+        last = strategy.on_miss(miss * 1000..miss * 1000 + 1, &terrain, &near());
+    }
+    assert_eq!(last.ahead, []);
+    assert_eq!(last.demand.len(), 1);
+}
+
+#[test]
+fn an_idle_line_guesses_only_so_far() {
+    let options = StrategyOptions::default();
+    let limit = options.idle_len_max;
+    let mut strategy = Strategy::new(options);
+    let mut terrain = Plain::empty(10_000);
+    let plan = strategy.on_miss(0..1, &terrain, &near());
+    terrain.take(plan.demand);
+    terrain.take(plan.ahead.into_iter().map(|(_, run)| run));
+    let mut guessed = 0;
+    for _ in 0..100 {
+        let plan = strategy.on_idle(&terrain);
+        let chunks: usize = plan.ahead.iter().map(|(_, run)| run.len()).sum();
+        guessed += chunks as u64 * CHUNK_LEN;
+        terrain.take(plan.ahead.into_iter().map(|(_, run)| run));
+    }
+    assert_eq!(guessed, limit);
+}
+
+proptest! {
+    /// Whatever was asked before: a plan is what its comment says, compared chunk by chunk.
+    #[test]
+    fn every_plan_fetches_what_is_needed_and_nothing_twice(
+        chunk_count in 1_u32..200,
+        present in prop::collection::btree_set(0_u32..200, 0..100),
+        asks in prop::collection::vec((0_u32..200, 1_u32..8, 0_u8..4), 1..40),
+    ) {
+        let mut strategy = Strategy::new(StrategyOptions { streams_max: 4, ..StrategyOptions::default() });
+        let mut terrain = Plain { chunk_count, present };
+        let mut markers: Vec<u32> = Vec::new();
+        for (start, len, kind) in asks {
+            let start = start % chunk_count;
+            let needed = start..(start + len).min(chunk_count);
+            let plan = match kind {
+                0 => strategy.on_idle(&terrain),
+                1 if !markers.is_empty() => strategy.on_marker(markers.swap_remove(0), &terrain),
+                _ => strategy.on_miss(needed.clone(), &terrain, &far()),
+            };
+            markers.extend(plan.marker);
+            let mut seen = BTreeSet::new();
+            let ahead = plan.ahead.iter().map(|(_, run)| run);
+            for run in plan.demand.iter().chain(ahead) {
+                prop_assert!(!run.is_empty());
+                for chunk in run.clone() {
+                    prop_assert!(chunk < chunk_count);
+                    prop_assert!(terrain.is_wanted(chunk), "{chunk} is there");
+                    prop_assert!(seen.insert(chunk), "{chunk} twice");
+                }
+            }
+            if kind >= 2 {
+                let demand: BTreeSet<u32> = plan.demand.iter().cloned().flatten().collect();
+                for chunk in needed.filter(|chunk| terrain.is_wanted(*chunk)) {
+                    prop_assert!(demand.contains(&chunk));
+                }
+                terrain.take(plan.demand);
+            }
+        }
+    }
+}
