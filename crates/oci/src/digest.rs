@@ -35,7 +35,7 @@ impl Digest {
     }
 
     /// Returns the 64 hex digits without the algorithm.
-    pub fn to_hex(&self) -> String {
+    pub fn to_hex(self) -> String {
         let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
         digits.map(hex_character).collect()
     }

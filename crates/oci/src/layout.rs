@@ -172,7 +172,7 @@ impl OciLayout {
     pub fn put_blob_bytes(&self, bytes: &[u8]) -> Result<Digest, WriteLayoutError> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
-        if !self.has(&path, bytes.len() as u64) {
+        if !holds(&path, bytes.len() as u64) {
             let mut temporary = TemporaryFile::create(&self.directory)?;
             temporary.append(bytes)?;
             temporary.persist(&path)?;
@@ -237,12 +237,6 @@ impl OciLayout {
         self.directory.join("index.json")
     }
 
-    /// Says whether a blob is there. Its length tells a blob from what a broken tool left.
-    fn has(&self, path: &Path, len: u64) -> bool {
-        path.metadata()
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == len)
-    }
-
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let mut temporary = TemporaryFile::create(&self.directory)?;
         temporary.append(bytes)?;
@@ -255,6 +249,12 @@ impl OciLayout {
 #[serde(rename_all = "camelCase")]
 struct Marker {
     image_layout_version: String,
+}
+
+/// Says whether a blob is there. Its length tells a blob from what a broken tool left.
+fn holds(path: &Path, len: u64) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() == len)
 }
 
 fn has_tag(descriptor: &Descriptor, tag: &str) -> bool {

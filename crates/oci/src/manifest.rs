@@ -19,6 +19,10 @@ pub const MANIFEST_LEN_MAX: u64 = 8 << 20;
 
 /// A manifest of either kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they are few and short-lived; a box would be noise"
+)]
 pub enum Manifest {
     /// Of one image or artifact.
     Image(ImageManifest),

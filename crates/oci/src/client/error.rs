@@ -45,10 +45,10 @@ impl ClientError {
 
     /// Returns the HTTP status, if the registry answered with one that means failure.
     pub fn status(&self) -> Option<u16> {
-        match self.fault() {
-            RequestFault::Status { status, .. } => Some(status.as_u16()),
-            _ => None,
+        if let RequestFault::Status { status, .. } = self.fault() {
+            return Some(status.as_u16());
         }
+        None
     }
 
     /// Says whether the registry answered that it does not have what was asked for.
@@ -117,7 +117,7 @@ pub enum RequestFault {
         cause: reqwest::Error,
     },
     /// The registry answered, but not what was asked for.
-    #[error("the registry answered {status}{}{}", asked_as(*.status, .user.as_ref()), said(.code, .message))]
+    #[error("the registry answered {status}{}{}", asked_as(*.status, .user.as_ref()), said(.code.as_ref(), .message.as_ref()))]
     Status {
         status: StatusCode,
         /// Who asked; none if nobody.
@@ -206,7 +206,7 @@ fn asked_as(status: StatusCode, user: Option<&String>) -> String {
     }
 }
 
-fn said(code: &Option<String>, message: &Option<String>) -> String {
+fn said(code: Option<&String>, message: Option<&String>) -> String {
     match (code, message) {
         (Some(code), Some(message)) => format!(": {message} ({code})"),
         (Some(text), None) | (None, Some(text)) => format!(": {text}"),

@@ -27,7 +27,7 @@ impl Default for ClientOptions {
             // Two lost SYN packets: the third is sent 3 s after the first.
             connect_timeout: Duration::from_secs(5),
             // A registry syncs a large upload to its disk before it answers.
-            read_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_mins(1),
             plain_http: PlainHttp::Loopback,
             credentials: Vec::new(),
         }

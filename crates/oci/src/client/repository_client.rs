@@ -133,7 +133,10 @@ impl RepositoryClient {
         // A body that cannot be read says nothing; the status still does.
         let envelope = body.read_all(ERROR_LEN_MAX).await.unwrap_or_default();
         let first = first_error(&envelope);
-        let (code, message) = (first.code.and_then(shown), first.message.and_then(shown));
+        let (code, message) = (
+            first.code.as_deref().and_then(shown),
+            first.message.as_deref().and_then(shown),
+        );
         body.failed(RequestFault::Status {
             status,
             user,
@@ -193,7 +196,7 @@ fn first_error(body: &[u8]) -> EnvelopeError {
 }
 
 /// Makes a foreign text fit to be shown: no control characters, not too long, not empty.
-fn shown(text: String) -> Option<String> {
+fn shown(text: &str) -> Option<String> {
     let printable = text.chars().filter(|character| !character.is_control());
     let text: String = printable.take(MESSAGE_LEN_MAX).collect();
     (!text.is_empty()).then_some(text)

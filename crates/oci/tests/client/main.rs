@@ -1,5 +1,10 @@
 //! The client against real servers on this machine: one that behaves, and some that do not.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test that fails fails the test"
+)]
+
 mod authorization;
 mod canned;
 mod fake_registry;
