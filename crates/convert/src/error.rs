@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use image_format::{AnnotationError, DecodeTableError, MergeError, WriteTreeError};
-use oci::{Digest, ParseManifestError};
+use image_format::erofs::{TreeError, WriteTreeError};
+use image_format::tree::MergeError;
+use image_format::{AnnotationError, DecodeTableError, RootTreeBlobError};
+use oci::{Digest, ParseConfigError, ParseManifestError};
 use thiserror::Error;
 
 use crate::layer::LayerError;
@@ -54,7 +56,7 @@ pub enum ConvertError {
         /// The config.
         digest: Digest,
         /// Where it is wrong.
-        source: serde_json::Error,
+        source: ParseConfigError,
     },
     /// The image was converted before.
     #[error("image {digest} is accelerated already")]
@@ -105,6 +107,14 @@ pub enum ConvertError {
         /// Which entry, and why.
         source: WriteTreeError,
     },
+    /// The root tree cannot be stored: it is too long.
+    #[error("root tree of {manifest} could not be stored")]
+    StoreTree {
+        /// The source's manifest.
+        manifest: Digest,
+        /// Why.
+        source: RootTreeBlobError,
+    },
     /// What was built does not pass the checks of those who read it: a bug, found before it is stored.
     #[error("index of {manifest} does not read back")]
     Unreadable {
@@ -138,7 +148,7 @@ pub enum UnreadableError {
     Table(#[from] DecodeTableError),
     /// The root tree.
     #[error("root tree is not valid")]
-    Tree(#[from] image_format::TreeError),
+    Tree(#[from] TreeError),
     /// The manifest.
     #[error("accelerated manifest is not valid")]
     Manifest(#[from] AnnotationError),

@@ -18,24 +18,32 @@
 //! the stop token is cancelled; the scope waits for them, so no thread outlives its layer's pipeline.
 
 use std::io;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use image_format::{ChunkSizes, ChunkTable, DecodeChunkError, LayerScan, ScanError};
+use image_format::tar::{LayerScan, ScanError};
+use image_format::{
+    ChunkMismatch, ChunkSizes, ChunkTable, CompressChunkError, CreateDecoderError,
+    DecodeChunkError, WriteBlobError,
+};
 use oci::{Descriptor, Digest};
 use tempfile::TempPath;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::options::ConvertOptions;
 use crate::ports::{ImageSource, SourceError};
 use crate::work_dir::WorkDir;
 
 mod blob_check;
 mod chunk_step;
 mod compress_step;
+mod handover;
 mod inflate_step;
 mod pipeline;
 mod proof_step;
@@ -43,6 +51,17 @@ mod store_step;
 
 /// Pieces of a source blob that wait for the pipeline. Sources give pieces of at most about 1 MiB.
 const PIECES_WAITING_MAX: usize = 8;
+
+/// Cores that one layer can use: its decompression, which cannot be split, takes one core for about a third
+/// of the whole work.
+const CORES_PER_LAYER: usize = 2;
+
+/// Most layers at once. More would need more memory (`docs/decisions/0004-one-pass-conversion.md`), and images
+/// with more than a few large layers are rare.
+const LAYERS_AT_ONCE_MAX: usize = 3;
+
+/// Most compressors of one layer: decompression gives no more work than this.
+const COMPRESSORS_MAX: usize = 4;
 
 /// What is to be done: one layer of the source.
 #[derive(Debug, Clone)]
@@ -57,20 +76,44 @@ pub(crate) struct LayerJob {
 #[derive(Debug, Clone)]
 pub(crate) struct LayerSettings {
     pub(crate) work_dir: Arc<WorkDir>,
+    pub(crate) layers_at_once: usize,
     pub(crate) compressor_count: usize,
     pub(crate) zstd_level: i32,
     pub(crate) chunk_sizes: ChunkSizes,
 }
 
+impl LayerSettings {
+    pub(crate) fn new(options: &ConvertOptions, work_dir: Arc<WorkDir>) -> Self {
+        let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = NonZero::new(options.threads).map_or_else(cores, NonZero::get);
+        let layers_at_once = (threads / CORES_PER_LAYER).clamp(1, LAYERS_AT_ONCE_MAX);
+        Self {
+            work_dir,
+            layers_at_once,
+            compressor_count: (threads / layers_at_once).clamp(1, COMPRESSORS_MAX),
+            zstd_level: options.zstd_level,
+            chunk_sizes: options.chunk_sizes,
+        }
+    }
+}
+
 /// A layer that was converted and proven.
 #[derive(Debug)]
 pub(crate) struct FinishedLayer {
-    /// The stored blob; removed when this is dropped.
-    pub(crate) file: TempPath,
-    pub(crate) stored: Digest,
-    pub(crate) stored_len: u64,
-    pub(crate) table: ChunkTable,
+    pub(crate) stored: StoredLayer,
     pub(crate) scan: LayerScan,
+}
+
+/// A stored blob on disk, and its table.
+#[derive(Debug)]
+pub(crate) struct StoredLayer {
+    /// Removed when this is dropped.
+    pub(crate) file: TempPath,
+    pub(crate) digest: Digest,
+    pub(crate) len: u64,
+    pub(crate) table: ChunkTable,
+    /// Keeps the directory of `file` as long as it.
+    pub(crate) _work_dir: Arc<WorkDir>,
 }
 
 /// Why a layer was not converted.
@@ -124,23 +167,29 @@ pub enum LayerError {
     },
     /// A chunk could not be compressed.
     #[error("chunk could not be compressed")]
-    Compress(#[source] io::Error),
+    Compress(#[source] CompressChunkError),
     /// The stored layer could not be written or read back; the disk may be full.
     #[error("stored layer {} could not be written", path.display())]
     Store {
         /// The file.
         path: PathBuf,
         /// For example that the disk is full.
-        source: io::Error,
+        source: WriteBlobError,
     },
-    /// A stored chunk does not decode to what it was made of.
-    #[error("stored chunk {index} does not decode to its bytes")]
-    ProofChunk {
+    /// The decoder for the proof could not be made.
+    #[error("stored layer could not be proven")]
+    Decoder(#[source] CreateDecoderError),
+    /// A stored chunk does not decode.
+    #[error("stored chunk {index} does not decode")]
+    ProofDecode {
         /// The chunk.
         index: u32,
         /// What its reader would say.
         source: DecodeChunkError,
     },
+    /// A stored chunk decodes to other bytes.
+    #[error("stored chunk does not decode to its bytes")]
+    ProofDigest(#[source] ChunkMismatch),
     /// The stored layer, decoded as a whole, is not the tar.
     #[error("stored layer decodes to {actual} instead of {wanted}")]
     Proof {
@@ -165,7 +214,7 @@ pub(crate) async fn convert_layer(
     job: &LayerJob,
     settings: &LayerSettings,
     stop: CancellationToken,
-    watch: impl Fn(u64) + Send,
+    watch: impl Fn(u64),
 ) -> Result<FinishedLayer, LayerError> {
     if stop.is_cancelled() {
         return Err(LayerError::Stopped);

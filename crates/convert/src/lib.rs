@@ -18,21 +18,26 @@
 //!
 //! The format itself (`image-format`), and the decision which images are converted (`registry`).
 
+mod assembly;
 mod converted;
-//LATER mod error;
-//LATER mod image;
-//LATER mod layer;
-//LATER mod options;
-//LATER mod plan;
+mod error;
+mod image;
+mod layer;
+mod layer_stock;
+mod options;
+mod plan;
 mod ports;
 mod progress;
+mod publication;
+mod work_dir;
 
 pub use converted::{Converted, ConvertedLayer, ConvertedPlatform, LeftOut};
-//LATER pub use error::ConvertError;
-//LATER pub use image::convert_image;
-//LATER pub use layer::LayerError;
-//LATER pub use options::ConvertOptions;
+pub use error::{ConvertError, UnreadableError};
+pub use image::convert_image;
+pub use layer::LayerError;
+pub use options::ConvertOptions;
 pub use ports::{
-    BlobStream, BoxError, ImageSource, ImageTarget, SourceError, SourceManifest, TargetError,
+    BlobStream, BoxError, ImageSource, ImageTarget, LayoutSide, RegistrySide, SourceError,
+    SourceManifest, TargetError,
 };
 pub use progress::{NoProgress, Phase, Progress};

@@ -12,11 +12,11 @@ use futures::stream::BoxStream;
 use oci::{Descriptor, Digest};
 use thiserror::Error;
 
-//LATER mod layout_side;
-//LATER mod registry_side;
+mod layout_side;
+mod registry_side;
 
-//LATER pub use layout_side::LayoutSide;
-//LATER pub use registry_side::RegistrySide;
+pub use layout_side::LayoutSide;
+pub use registry_side::RegistrySide;
 
 /// The typed cause that an implementation of a port hands on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -16,7 +16,9 @@ pub(crate) struct WorkDir {
 impl WorkDir {
     /// Makes a new directory in `parent`, which must exist.
     pub(crate) fn new_in(parent: &Path) -> Result<Self, ConvertError> {
-        let dir = tempfile::Builder::new().prefix("convert-").tempdir_in(parent);
+        let dir = tempfile::Builder::new()
+            .prefix("convert-")
+            .tempdir_in(parent);
         let dir = dir.map_err(|source| ConvertError::WorkDir {
             path: PathBuf::from(parent),
             source,
@@ -30,6 +32,8 @@ impl WorkDir {
 
     /// Makes an empty file, removed when it is dropped.
     pub(crate) fn new_file(&self) -> io::Result<NamedTempFile> {
-        tempfile::Builder::new().prefix("layer-").tempfile_in(self.path())
+        tempfile::Builder::new()
+            .prefix("layer-")
+            .tempfile_in(self.path())
     }
 }

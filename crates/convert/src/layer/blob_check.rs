@@ -1,13 +1,14 @@
 //! First step: the source's blob has the length and the digest that the manifest gives it.
 
-use crossbeam_channel::{Receiver, Sender};
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
 use oci::{Descriptor, DigestHasher};
+use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::handover::{Giver, Taker};
 use super::{LayerError, Piece, StepEnd};
 
 /// Passes the pieces of `blob` on to `next` and judges them at the end.
@@ -17,7 +18,7 @@ use super::{LayerError, Piece, StepEnd};
 pub(super) fn check_blob(
     blob: &Descriptor,
     mut pieces: mpsc::Receiver<Piece>,
-    next: Sender<Bytes>,
+    next: Giver<Bytes>,
     stop: &CancellationToken,
 ) -> Result<(), StepEnd> {
     let mut next = Some(next);
@@ -37,9 +38,7 @@ pub(super) fn check_blob(
         if len > blob.size {
             return Err(wrong_length(blob, len));
         }
-        if next.as_ref().is_some_and(|next| next.send(piece.clone()).is_err()) {
-            next = None;
-        }
+        next = next.filter(|next| next.give(piece.clone()).is_ok());
         hasher.update(&piece);
     }
     if len != blob.size {
@@ -50,7 +49,7 @@ pub(super) fn check_blob(
         let wanted = blob.digest;
         return Err(LayerError::BlobDigest { wanted, actual }.into());
     }
-    Ok(())
+    next.map_or(Ok(()), Giver::finish)
 }
 
 fn wrong_length(blob: &Descriptor, actual: u64) -> StepEnd {
@@ -61,30 +60,48 @@ fn wrong_length(blob: &Descriptor, actual: u64) -> StepEnd {
     })
 }
 
-/// The blob as the decoder reads it: ends where the first step ends, well or not.
+/// The blob as the decoder reads it.
 #[derive(Debug)]
 pub(super) struct BlobReader {
-    pieces: Receiver<Bytes>,
+    pieces: Taker<Bytes>,
     current: Bytes,
+    has_ended: bool,
 }
 
 impl BlobReader {
-    pub(super) fn new(pieces: Receiver<Bytes>) -> Self {
-        let current = Bytes::new();
-        Self { pieces, current }
+    pub(super) fn new(pieces: Taker<Bytes>) -> Self {
+        Self {
+            pieces,
+            current: Bytes::new(),
+            has_ended: false,
+        }
     }
 }
 
 impl Read for BlobReader {
+    /// Gives the next bytes, or [`BlobCut`] when the first step found the blob wrong.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.pieces.recv() {
-                Ok(piece) => self.current = piece,
-                Err(_ended) => return Ok(0),
+        while self.current.is_empty() && !self.has_ended {
+            match self.pieces.take() {
+                Ok(Some(piece)) => self.current = piece,
+                Ok(None) => self.has_ended = true,
+                Err(_stopped) => return Err(io::Error::other(BlobCut)),
             }
         }
         let len = self.current.len().min(buffer.len());
         self.current.copy_to_slice(&mut buffer[..len]);
         Ok(len)
+    }
+}
+
+/// The first step is gone, and says itself why.
+#[derive(Debug, Error)]
+#[error("blob was cut off")]
+pub(super) struct BlobCut;
+
+impl BlobCut {
+    /// Tells whether `error` is this one, passed on by a decoder.
+    pub(super) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }
 }

@@ -1,10 +1,12 @@
 //! Third step: the tar's entries are noted, and its bytes are cut at content-defined borders.
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use image_format::{ChunkSizes, Chunker, LayerScan, TarScanner};
+use crossbeam_channel::{Sender, bounded};
+use image_format::tar::{LayerScan, TarScanner};
+use image_format::{ChunkSizes, Chunker};
 
-use super::compress_step::{CompressJob, StoredChunk};
+use super::compress_step::{ChunkPlace, CompressJob};
+use super::handover::{Giver, Taker};
 use super::{LayerError, StepEnd};
 
 /// Where chunks go: to the compressors in any order, and to the writer in their own order.
@@ -13,7 +15,7 @@ pub(super) struct ChunkOutlet {
     /// Work for whoever is free.
     pub(super) jobs: Sender<CompressJob>,
     /// A place for each result, in the order of the tar. Its length bounds the chunks in flight.
-    pub(super) order: Sender<Receiver<StoredChunk>>,
+    pub(super) order: Giver<ChunkPlace>,
 }
 
 impl ChunkOutlet {
@@ -22,7 +24,7 @@ impl ChunkOutlet {
         let (result, place) = bounded(1);
         // The place first: the writer then waits for it while the job waits for a compressor, and no
         // compressor ever waits to deliver.
-        self.order.send(place).map_err(|_gone| StepEnd::Stopped)?;
+        self.order.give(place)?;
         let job = CompressJob { chunk, result };
         self.jobs.send(job).map_err(|_gone| StepEnd::Stopped)
     }
@@ -35,23 +37,24 @@ impl ChunkOutlet {
 /// [`LayerError::Scan`], if the tar is not one that can be unpacked.
 pub(super) fn scan_and_cut(
     sizes: ChunkSizes,
-    blocks: &Receiver<Bytes>,
-    outlet: &ChunkOutlet,
+    blocks: &Taker<Bytes>,
+    outlet: ChunkOutlet,
 ) -> Result<LayerScan, StepEnd> {
     let mut scanner = TarScanner::new();
     let mut chunker = Chunker::new(sizes);
     let mut sent = Ok(());
-    let mut send = |chunk: Vec<u8>| {
+    let mut send = |chunk| {
         if sent.is_ok() {
-            sent = outlet.send(chunk.into());
+            sent = outlet.send(chunk);
         }
     };
-    for block in blocks {
+    while let Some(block) = blocks.take()? {
         scanner.feed(&block).map_err(LayerError::Scan)?;
         chunker.feed(&block, &mut send);
     }
     let scan = scanner.finish().map_err(LayerError::Scan)?;
     chunker.finish(&mut send);
     sent?;
+    outlet.order.finish()?;
     Ok(scan)
 }

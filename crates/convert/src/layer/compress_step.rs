@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
-use image_format::{ChunkCompressor, ChunkDigest};
+use image_format::{ChunkCompressor, StoredChunk};
 
 use super::{LayerError, StepEnd};
 
@@ -13,10 +13,20 @@ pub(super) struct CompressJob {
     pub(super) result: Sender<StoredChunk>,
 }
 
-/// A chunk as it is stored.
-#[derive(Debug)]
-pub(super) struct StoredChunk {
-    pub(super) frame: Vec<u8>,
-    pub(super) tar_len: u32,
-    pub(super) digest: ChunkDigest,
+/// Where the result of one job appears.
+pub(super) type ChunkPlace = Receiver<StoredChunk>;
+
+/// Compresses chunks until there are no more.
+///
+/// # Errors
+///
+/// [`LayerError::Compress`], if zstd cannot.
+pub(super) fn compress(level: i32, jobs: &Receiver<CompressJob>) -> Result<(), StepEnd> {
+    let mut compressor = ChunkCompressor::new(level).map_err(LayerError::Compress)?;
+    for CompressJob { chunk, result } in jobs {
+        let stored = compressor.compress(&chunk).map_err(LayerError::Compress)?;
+        // A writer that is gone has its own reason.
+        drop(result.send(stored));
+    }
+    Ok(())
 }

@@ -3,11 +3,11 @@
 use std::io::{ErrorKind, Read};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
 use image_format::LayerDecoder;
 use oci::{Digest, DigestHasher};
 
-use super::blob_check::BlobReader;
+use super::blob_check::{BlobCut, BlobReader};
+use super::handover::{Giver, Taker};
 use super::{LayerError, StepEnd};
 
 /// Length of the blocks in which the tar goes on. It stays in a core's second cache, and a block is
@@ -25,25 +25,29 @@ const TAR_LEN_MAX: u64 = (u32::MAX as u64 - 1) * 512;
 pub(super) fn inflate(
     digest: Digest,
     blob: BlobReader,
-    next: &[Sender<Bytes>],
+    next: [Giver<Bytes>; 2],
 ) -> Result<(), StepEnd> {
-    let failed = |source| LayerError::Decompress { digest, source };
+    let failed = |source| {
+        if BlobCut::is_in(&source) {
+            return StepEnd::Stopped;
+        }
+        StepEnd::Failed(LayerError::Decompress { digest, source })
+    };
     let mut decoder = LayerDecoder::new(blob).map_err(failed)?;
     let mut len = 0_u64;
     loop {
         let block = read_block(&mut decoder).map_err(failed)?;
         if block.is_empty() {
-            return Ok(());
+            break;
         }
         len += block.len() as u64;
         if len > TAR_LEN_MAX {
             let len_max = TAR_LEN_MAX;
             return Err(LayerError::TarTooLong { len_max }.into());
         }
-        for next in next {
-            next.send(block.clone()).map_err(|_gone| StepEnd::Stopped)?;
-        }
+        next.iter().try_for_each(|next| next.give(block.clone()))?;
     }
+    next.into_iter().try_for_each(Giver::finish)
 }
 
 /// Reads a whole block, or what is left; nothing at the end.
@@ -66,11 +70,10 @@ fn read_block(decoder: &mut impl Read) -> std::io::Result<Bytes> {
 ///
 /// # Errors
 ///
-/// [`LayerError::DiffId`], if they differ. A tar that was cut by a failing step differs too; that
-/// step's own error comes first.
-pub(super) fn check_diff_id(wanted: Digest, blocks: &Receiver<Bytes>) -> Result<(), StepEnd> {
+/// [`LayerError::DiffId`], if they differ.
+pub(super) fn check_diff_id(wanted: Digest, blocks: &Taker<Bytes>) -> Result<(), StepEnd> {
     let mut hasher = DigestHasher::new();
-    for block in blocks {
+    while let Some(block) = blocks.take()? {
         hasher.update(&block);
     }
     let actual = hasher.finish();
