@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 need_root "the bench"
+load_modules
 
 read -ra images <<<"${BENCH_IMAGES:-small mid ml}"
 scripts/make-images.sh "${images[@]}"

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 need_root "the demo"
+load_modules
 
 scripts/make-images.sh mid
 say "building Slipway"

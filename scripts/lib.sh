@@ -20,6 +20,14 @@ need_root() {
   [ "$(id -u)" = 0 ] || fail "$1 needs root" "run it again as root"
 }
 
+# What the read path needs of the kernel, where it is a module and not loaded yet.
+load_modules() {
+  local module
+  for module in fuse loop erofs overlay; do modprobe --quiet "$module" 2>/dev/null || true; done
+  [ -e /dev/fuse ] || fail "/dev/fuse is not there" \
+    "load the module: modprobe fuse" "in a container, hand the device in: --device /dev/fuse"
+}
+
 # wait_for SECONDS COMMAND...: tries the command until it succeeds; fails after SECONDS.
 wait_for() {
   local left=$(($1 * 10))

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 need_root "the soak"
+load_modules
 
 scripts/make-images.sh mid
 cargo build --release --locked -p slipway

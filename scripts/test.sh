@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 need_root "running the privileged tests"
-[ -e /dev/fuse ] || fail "/dev/fuse is not there" "the read path is tested through FUSE: load the fuse module"
+load_modules
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 say "tests"

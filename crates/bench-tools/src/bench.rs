@@ -18,7 +18,7 @@ use crate::image::Image;
 use crate::machine::Machine;
 use crate::process::drop_caches;
 use crate::registry::Registry;
-use crate::report::{ConversionRow, Report, Row, Start};
+use crate::report::{ConversionRow, RIVAL, Report, Row, Start};
 use crate::slipway::{Node, convert};
 
 /// What to measure and where.
@@ -59,7 +59,7 @@ impl Way {
     /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Containerd => "containerd, overlayfs",
+            Self::Containerd => RIVAL,
             Self::Plain => "slipway, plain",
             Self::Accelerated => "slipway, accelerated",
             Self::Convert => "convert",

@@ -40,7 +40,7 @@ impl Containerd {
         let mut command = namespace.server_command(Path::new("containerd"));
         command.arg("--config").arg(&config);
         let mut server = Server::start("containerd", command, work)?;
-        server.wait_for_path(&socket)?;
+        server.wait_until(|| socket.exists())?;
         let containerd = Self {
             _server: server,
             socket,

@@ -65,14 +65,14 @@ impl Server {
         }
     }
 
-    /// Waits until `path` exists.
+    /// Waits until `is_ready` says so.
     ///
     /// # Errors
     ///
-    /// The server ended, or the path did not appear in time.
-    pub fn wait_for_path(&mut self, path: &Path) -> Result<()> {
+    /// The server ended, or was not ready in time.
+    pub fn wait_until(&mut self, mut is_ready: impl FnMut() -> bool) -> Result<()> {
         let started = Instant::now();
-        while !path.exists() {
+        while !is_ready() {
             self.check(started)?;
         }
         Ok(())

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::machine::Machine;
 
+/// The way that the others are compared with.
+pub const RIVAL: &str = "containerd, overlayfs";
+
 /// Everything that one bench found.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -124,35 +127,72 @@ fn write_rows(text: &mut String, rows: &[Row]) {
     append(
         text,
         format_args!(
-            "\n| image | rate | round trip | way | pull | run | **total** | n | MB | second run | \
-             memory, MB |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+            "\n| image | rate | round trip | way | pull | run | **total** | n | to containerd | MB \
+             | second run | to containerd | memory, MB |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         ),
     );
     for row in rows {
-        let cold = |field: fn(&Start) -> f64| median(row.cold.iter().map(field));
-        let totals = row.cold.iter().map(|start| start.total_ms);
-        let least = totals.clone().fold(f64::INFINITY, f64::min);
-        let most = totals.fold(0.0, f64::max);
-        let memory = row.cold.iter().filter_map(|start| start.memory_bytes).max();
+        let rival = rows.iter().find(|rival| rival.is_rival_of(row));
         append(
             text,
             format_args!(
-                "| {} | {} | +{} ms | {} | {} | {} | **{}** ({}–{}) | {} | {:.1} | {} | {} |\n",
+                "| {} | {} | +{} ms | {} | {} | {} | **{}** ({}–{}) | {} | {} | {:.1} | {} | {} | {} |\n",
                 row.image,
                 row.rate,
                 row.delay_ms,
                 row.way,
-                seconds(cold(|start| start.pull_ms)),
-                seconds(cold(|start| start.run_ms)),
-                seconds(cold(|start| start.total_ms)),
-                seconds(least),
-                seconds(most),
+                seconds(row.cold_median(|start| start.pull_ms)),
+                seconds(row.cold_median(|start| start.run_ms)),
+                seconds(row.cold_total_ms()),
+                seconds(
+                    row.cold
+                        .iter()
+                        .map(|start| start.total_ms)
+                        .fold(f64::INFINITY, f64::min)
+                ),
+                seconds(
+                    row.cold
+                        .iter()
+                        .map(|start| start.total_ms)
+                        .fold(0.0, f64::max)
+                ),
                 row.cold.len(),
-                cold(|start| megabytes(start.bytes)),
-                seconds(median(row.warm.iter().map(|start| start.total_ms))),
-                memory.map_or(String::new(), |bytes| format!("{:.0}", megabytes(bytes))),
+                ratio(row.cold_total_ms(), rival.map(Row::cold_total_ms)),
+                row.cold_median(|start| megabytes(start.bytes)),
+                seconds(row.warm_total_ms()),
+                ratio(row.warm_total_ms(), rival.map(Row::warm_total_ms)),
+                row.memory_bytes()
+                    .map_or(String::new(), |bytes| format!("{:.0}", megabytes(bytes))),
             ),
         );
+    }
+}
+
+impl Row {
+    /// Returns whether `self` is what `other` is compared with: containerd on the same line.
+    fn is_rival_of(&self, other: &Self) -> bool {
+        let is_same = self.image == other.image && self.rate == other.rate;
+        is_same && self.delay_ms == other.delay_ms && self.way == RIVAL && other.way != RIVAL
+    }
+
+    fn cold_median(&self, field: impl Fn(&Start) -> f64) -> f64 {
+        median(self.cold.iter().map(field))
+    }
+
+    fn cold_total_ms(&self) -> f64 {
+        self.cold_median(|start| start.total_ms)
+    }
+
+    fn warm_total_ms(&self) -> f64 {
+        median(self.warm.iter().map(|start| start.total_ms))
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.cold
+            .iter()
+            .filter_map(|start| start.memory_bytes)
+            .max()
     }
 }
 
@@ -184,6 +224,10 @@ fn write_conversions(text: &mut String, rows: &[ConversionRow]) {
 fn append(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _written = text.write_fmt(arguments);
+}
+
+fn ratio(value: f64, rival: Option<f64>) -> String {
+    rival.map_or(String::new(), |rival| format!("{:.2}×", value / rival))
 }
 
 fn seconds(milliseconds: f64) -> String {
@@ -224,9 +268,8 @@ mod tests {
         assert!(median(std::iter::empty()).is_nan());
     }
 
-    #[test]
-    fn a_row_shows_medians_and_spread() {
-        let start = |total_ms| Start {
+    fn row(way: &str, totals: &[f64], warm: f64) -> Row {
+        let start = |total_ms: f64| Start {
             pull_ms: 100.0,
             run_ms: total_ms - 100.0,
             total_ms,
@@ -234,21 +277,35 @@ mod tests {
             memory_bytes: Some(40_000_000),
             timeline: None,
         };
-        let row = Row {
+        Row {
             image: "mid".into(),
             rate: "1gbit".into(),
-            way: "accelerated".into(),
-            delay_ms: 10,
-            cold: vec![start(1300.0), start(1100.0), start(1200.0)],
-            warm: vec![start(500.0)],
-        };
+            way: way.into(),
+            delay_ms: 0,
+            cold: totals.iter().copied().map(start).collect(),
+            warm: vec![start(warm)],
+        }
+    }
+
+    #[test]
+    fn a_row_shows_medians_and_spread_beside_containerd() {
+        let rows = [
+            row(RIVAL, &[4800.0], 400.0),
+            row("ours", &[1300.0, 1100.0, 1200.0], 500.0),
+        ];
         let mut text = String::new();
-        write_rows(&mut text, &[row]);
-        let last = text.lines().last().unwrap();
+        write_rows(&mut text, &rows);
         assert_eq!(
-            last,
-            "| mid | 1gbit | +10 ms | accelerated | 0.10 | 1.10 | **1.20** (1.10–1.30) | 3 | 2.5 \
-             | 0.50 | 40 |"
+            text.lines().last().unwrap(),
+            "| mid | 1gbit | +0 ms | ours | 0.10 | 1.10 | **1.20** (1.10–1.30) | 3 | 0.25× | 2.5 \
+             | 0.50 | 1.25× | 40 |"
+        );
+        assert!(
+            text.lines()
+                .nth(3)
+                .unwrap()
+                .contains("| 1 |  | 2.5 | 0.40 |  | 40 |"),
+            "{text}"
         );
     }
 }

@@ -36,7 +36,11 @@ impl Node {
         let mut command = namespace.server_command(slipway);
         command.args(["node", "--data"]).arg(&data);
         let mut server = Server::start("node", command, work)?;
-        server.wait_for_line("ready")?;
+        // It says nothing when it is ready; it answers.
+        server.wait_until(|| {
+            let mut list = Command::new(slipway);
+            run(list.arg("--data").arg(&data).args(["cache", "list"])).is_ok()
+        })?;
         Ok(Self {
             server,
             slipway: slipway.to_path_buf(),
@@ -84,7 +88,7 @@ impl Node {
         let finished = run(command.args(image.command()))?;
         let total_ms = milliseconds(finished.wall);
         let timeline = timeline(&finished.stderr)?;
-        let pull_ms = prepared_ms(&timeline).unwrap_or_default();
+        let pull_ms = prepared_ms(&timeline).context("the timeline lacks a step")?;
         Ok(Start {
             pull_ms,
             run_ms: total_ms - pull_ms,
@@ -145,10 +149,13 @@ fn timeline(stderr: &str) -> Result<Value> {
     serde_json::from_str(line).with_context(|| format!("not a timeline: {line}"))
 }
 
-/// Returns when the root filesystem was there, in milliseconds from the start of the command.
-/// What comes before is what other tools call the pull.
+/// Returns how long it took until the root filesystem was there, in milliseconds: what other tools
+/// call the pull.
 fn prepared_ms(timeline: &Value) -> Option<f64> {
-    timeline["mount_ms"].as_f64()
+    ["resolve_ms", "index_ms", "mount_ms"]
+        .iter()
+        .map(|step| timeline[step].as_f64())
+        .sum()
 }
 
 #[cfg(test)]
@@ -157,8 +164,10 @@ mod tests {
 
     #[test]
     fn the_timeline_is_the_last_object() {
-        let value = timeline("warning: x\n{\"mount_ms\":1}\n{\"mount_ms\":20}\nbye\n").unwrap();
-        assert_eq!(prepared_ms(&value), Some(20.0));
+        let steps = r#"{"resolve_ms":2,"index_ms":3.5,"mount_ms":4}"#;
+        let value = timeline(&format!("warning: x\n{{}}\n{steps}\nbye\n")).unwrap();
+        assert_eq!(prepared_ms(&value), Some(9.5));
+        assert_eq!(prepared_ms(&serde_json::json!({"mount_ms": 1})), None);
         assert!(timeline("nothing\n").is_err());
     }
 }
