@@ -29,6 +29,22 @@ pub struct Entry {
     records: Vec<(Vec<u8>, Vec<u8>)>,
     dialect: Dialect,
     declared_size: Option<u64>,
+    /// What a sparse entry's file is really called and holds.
+    expanded: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What an entry means, whatever it is written in.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) link_name: &'a [u8],
+    pub(crate) type_flag: u8,
+    pub(crate) content: &'a [u8],
+    pub(crate) mode: u32,
+    pub(crate) owner: (u64, u64),
+    pub(crate) mtime: (i64, u32),
+    pub(crate) device: (u32, u32),
+    pub(crate) xattrs: Vec<(&'a [u8], &'a [u8])>,
 }
 
 impl Entry {
@@ -47,6 +63,7 @@ impl Entry {
             records: Vec::new(),
             dialect: Dialect::default(),
             declared_size: None,
+            expanded: None,
         }
     }
 
@@ -56,6 +73,32 @@ impl Entry {
             content: content.as_ref().to_vec(),
             ..Self::new(b'0', path)
         }
+    }
+
+    /// A sparse file as GNU tar 1.28 and later writes it in pax archives (version 1.0).
+    ///
+    /// `data` are offsets in the file and the bytes there, sorted.
+    ///
+    /// # Panics
+    ///
+    /// If the data passes the end of the file.
+    pub fn sparse(path: impl AsRef<[u8]>, size: usize, data: &[(usize, &[u8])]) -> Self {
+        let mut content = format!("{}\n", data.len()).into_bytes();
+        let mut whole = vec![0; size];
+        for (offset, bytes) in data {
+            content.extend_from_slice(format!("{offset}\n{}\n", bytes.len()).as_bytes());
+            whole[*offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        content.resize(content.len().next_multiple_of(BLOCK_LEN), 0);
+        content.extend(data.iter().flat_map(|(_, bytes)| bytes.iter()));
+        Self {
+            expanded: Some((path.as_ref().to_vec(), whole)),
+            ..Self::file("GNUSparseFile.0/sparse", content)
+        }
+        .pax("GNU.sparse.major", "1")
+        .pax("GNU.sparse.minor", "0")
+        .pax("GNU.sparse.name", path)
+        .pax("GNU.sparse.realsize", size.to_string())
     }
 
     /// A directory, mode 0755.
@@ -160,6 +203,27 @@ impl Entry {
     pub fn content(mut self, content: impl AsRef<[u8]>) -> Self {
         self.content = content.as_ref().to_vec();
         self
+    }
+
+    pub(crate) fn facts(&self) -> Facts<'_> {
+        let (path, content) = match &self.expanded {
+            Some((path, content)) => (path, content),
+            None => (&self.path, &self.content),
+        };
+        let xattrs = self.records.iter().filter_map(|(key, value)| {
+            Some((key.strip_prefix(b"SCHILY.xattr.")?, value.as_slice()))
+        });
+        Facts {
+            path,
+            link_name: &self.link_name,
+            type_flag: self.type_flag,
+            content,
+            mode: self.mode,
+            owner: (self.uid, self.gid),
+            mtime: self.mtime,
+            device: self.device.unwrap_or_default(),
+            xattrs: xattrs.collect(),
+        }
     }
 
     /// Returns the entry's blocks: helper entries, header, content, padding.

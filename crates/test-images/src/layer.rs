@@ -29,6 +29,10 @@ impl LayerBuilder {
 
     /// Adds any entry.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "entries are made where they are added"
+    )]
     pub fn entry(mut self, entry: Entry) -> Self {
         let Self { tar } = &mut self;
         tar.extend_from_slice(&entry.encode());
@@ -105,19 +109,8 @@ impl LayerBuilder {
     ///
     /// `data` are offsets in the file and the bytes there, sorted.
     #[must_use]
-    pub fn sparse(self, path: impl AsRef<[u8]>, size: u64, data: &[(u64, &[u8])]) -> Self {
-        let mut content = format!("{}\n", data.len()).into_bytes();
-        for (offset, bytes) in data {
-            content.extend_from_slice(format!("{offset}\n{}\n", bytes.len()).as_bytes());
-        }
-        content.resize(content.len().next_multiple_of(BLOCK_LEN), 0);
-        content.extend(data.iter().flat_map(|(_, bytes)| bytes.iter()));
-        let entry = Entry::file("GNUSparseFile.0/sparse", content)
-            .pax("GNU.sparse.major", "1")
-            .pax("GNU.sparse.minor", "0")
-            .pax("GNU.sparse.name", path)
-            .pax("GNU.sparse.realsize", size.to_string());
-        self.entry(entry)
+    pub fn sparse(self, path: impl AsRef<[u8]>, size: usize, data: &[(usize, &[u8])]) -> Self {
+        self.entry(Entry::sparse(path, size, data))
     }
 
     /// Adds a sparse file in the pax version 0.1: one record holds the whole map.
