@@ -17,12 +17,19 @@ fn the_commands_in_the_documents_exist() {
     let mut count = 0;
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        for line in text.lines().map(str::trim).filter(|line| line.starts_with("slipway ")) {
+        for line in text
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("slipway "))
+        {
             count += 1;
             check(line, &document);
         }
     }
-    assert!(count >= 10, "only {count} commands were found in the documents");
+    assert!(
+        count >= 10,
+        "only {count} commands were found in the documents"
+    );
 }
 
 fn documents() -> Vec<PathBuf> {
@@ -42,10 +49,16 @@ fn check(line: &str, document: &Path) {
         .output()
         .unwrap();
     let document = document.display();
-    assert!(help.status.success(), "{document}: there is no such command: {line}");
+    assert!(
+        help.status.success(),
+        "{document}: there is no such command: {line}"
+    );
     let help = String::from_utf8(help.stdout).unwrap();
     // What follows the image or the repository is the container's.
-    for option in words[depth..].iter().take_while(|word| word.starts_with("--")) {
+    for option in words[depth..]
+        .iter()
+        .take_while(|word| word.starts_with("--"))
+    {
         let name = option.split('=').next().unwrap();
         let is_known = GLOBAL_OPTIONS.contains(&name) || help.contains(name);
         assert!(is_known, "{document}: there is no option {name}: {line}");
