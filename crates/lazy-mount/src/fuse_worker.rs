@@ -47,6 +47,11 @@ impl FuseWorker {
         }
     }
 
+    /// Minor version and flags of the protocol, if an earlier worker agreed on them with the kernel.
+    pub fn agreement(&self) -> Option<(u32, u32)> {
+        self.slots.agreement()
+    }
+
     /// A way to tell the kernel what it should no longer remember.
     pub fn notifier(&self) -> Notifier {
         Notifier::new(Arc::clone(&self.fuse))

@@ -143,7 +143,8 @@ impl SlotTable {
         self.header().agreed_minor.store(minor, Ordering::Release);
     }
 
-    /// Minor version and flags that INIT agreed on, if it was answered.
+    /// Minor version and flags that INIT agreed on, if it was answered. Nothing depends on it yet: the
+    /// structs in use are the same in each version that is agreed to.
     pub(crate) fn agreement(&self) -> Option<(u32, u32)> {
         let minor = self.header().agreed_minor.load(Ordering::Acquire);
         (minor != 0).then(|| (minor, self.header().agreed_flags.load(Ordering::Relaxed)))

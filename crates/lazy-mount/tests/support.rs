@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A keeper, its worker and the folder they serve.
 #[derive(Debug)]
-pub struct Served {
-    pub folder: tempfile::TempDir,
-    pub mount_point: PathBuf,
-    pub control: PathBuf,
+pub(crate) struct Served {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) mount_point: PathBuf,
+    pub(crate) control: PathBuf,
     keeper: Child,
     delay: String,
     mode: String,
@@ -24,18 +24,18 @@ pub struct Served {
 
 impl Served {
     /// Serves files of these lengths, whose bytes are [`content`].
-    pub fn start(files: &[(&str, usize)], delay_micros: &str, mode: &str) -> Self {
+    pub(crate) fn start(files: &[(&str, usize)], delay_micros: &str, mode: &str) -> Self {
         Self::start_in(new_folder(files), delay_micros, mode.to_owned())
     }
 
     /// As `start`, with a worker that asks its own directory all the time.
-    pub fn start_selfish(files: &[(&str, usize)], delay_micros: &str) -> Self {
+    pub(crate) fn start_selfish(files: &[(&str, usize)], delay_micros: &str) -> Self {
         let folder = new_folder(files);
         let mode = format!("selfish:{}", folder.path().join("layers").display());
         Self::start_in(folder, delay_micros, mode)
     }
 
-    pub fn start_in(folder: tempfile::TempDir, delay_micros: &str, mode: String) -> Self {
+    pub(crate) fn start_in(folder: tempfile::TempDir, delay_micros: &str, mode: String) -> Self {
         let mount_point = folder.path().join("layers");
         let control = folder.path().join("layers.sock");
         let keeper = spawn_keeper(&folder, delay_micros, &mode);
@@ -51,7 +51,7 @@ impl Served {
         served
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.keeper = spawn_keeper(&self.folder, &self.delay, &self.mode);
         self.wait_until_served();
     }
@@ -62,7 +62,7 @@ impl Served {
         });
     }
 
-    pub fn worker_pid(&self) -> u32 {
+    pub(crate) fn worker_pid(&self) -> u32 {
         let mut found = None;
         wait_until(Duration::from_secs(10), || {
             found = self.try_worker_pid();
@@ -72,14 +72,14 @@ impl Served {
     }
 
     /// The keeper's only child, if it has one at the moment.
-    pub fn try_worker_pid(&self) -> Option<u32> {
+    pub(crate) fn try_worker_pid(&self) -> Option<u32> {
         let keeper = self.keeper.id();
         let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
         children.unwrap().split_whitespace().next()?.parse().ok()
     }
 
     /// What the worker says to whoever connects: its number.
-    pub fn greeting(&self) -> String {
+    pub(crate) fn greeting(&self) -> String {
         let mut text = String::new();
         // A worker that is killed meanwhile takes the connection with it; ask again.
         wait_until(Duration::from_secs(10), || {
@@ -91,7 +91,7 @@ impl Served {
     }
 
     /// Kills whichever worker runs, again and again. Returns how many were killed.
-    pub fn kill_workers(&self, interval: Duration, duration: Duration) -> u32 {
+    pub(crate) fn kill_workers(&self, interval: Duration, duration: Duration) -> u32 {
         let end = Instant::now() + duration;
         let mut kill_count = 0;
         let mut previous = None;
@@ -109,13 +109,13 @@ impl Served {
         kill_count
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         signal(self.keeper.id(), Signal::TERM);
         let status = self.keeper.wait().unwrap();
         assert!(status.success(), "{status}");
     }
 
-    pub fn kill_keeper_and_worker(&mut self) {
+    pub(crate) fn kill_keeper_and_worker(&mut self) {
         let worker = self.worker_pid();
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
@@ -135,7 +135,7 @@ impl Drop for Served {
 }
 
 /// The bytes of the file `name` in tests: no two blocks are alike.
-pub fn content(name: &str, offset: usize, len: usize) -> Vec<u8> {
+pub(crate) fn content(name: &str, offset: usize, len: usize) -> Vec<u8> {
     let salt = u64::from(name.as_bytes()[0]);
     let word_at = |index: u64| {
         let mixed = (index ^ salt << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -148,7 +148,7 @@ pub fn content(name: &str, offset: usize, len: usize) -> Vec<u8> {
     words[offset - first * 8..][..len].to_vec()
 }
 
-pub fn wait_until(deadline: Duration, mut is_reached: impl FnMut() -> bool) {
+pub(crate) fn wait_until(deadline: Duration, mut is_reached: impl FnMut() -> bool) {
     let end = Instant::now() + deadline;
     while !is_reached() {
         assert!(Instant::now() < end, "waited for {deadline:?} in vain");
@@ -156,7 +156,7 @@ pub fn wait_until(deadline: Duration, mut is_reached: impl FnMut() -> bool) {
     }
 }
 
-pub fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let _ = kill_process(pid, signal);
 }
