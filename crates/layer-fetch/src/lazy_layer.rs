@@ -232,7 +232,8 @@ impl LazyLayerInner {
         let mut needed = Vec::new();
         let mut missing = Vec::new();
         let line = self.engine.line_for(&self.cached);
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         for index in chunks.clone().filter(|index| !self.is_trusted(*index)) {
             let kept = self.engine.overflow.lock().find(key, index);
             match kept {
@@ -244,8 +245,10 @@ impl LazyLayerInner {
             .iter()
             .any(|index| !state.flights.contains_key(index));
         let (requests, ahead) = if must_fetch {
-            let plan = state.on_miss(chunks, &self.cached, &line);
-            self.take_off(&mut state, plan)
+            let plan = state
+                .strategy
+                .on_miss(chunks, &self.view(&state.flights), &line);
+            self.take_off(state, plan)
         } else {
             (Vec::new(), Vec::new())
         };
@@ -255,7 +258,7 @@ impl LazyLayerInner {
             Some(Needed::Awaited(index, Watch::new(flight)))
         };
         needed.extend(missing.into_iter().filter_map(watch));
-        drop(state);
+        drop(guard);
         self.engine.send(requests);
         if must_fetch {
             self.engine.queue_ahead(self, ahead);
@@ -266,7 +269,8 @@ impl LazyLayerInner {
 
     /// Tells the strategy that a reader came to a marker, and queues what it plans.
     fn pass_markers(self: &Arc<Self>, range: &Range<u64>) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let chunks = self.cached.table().chunks_in(range.clone());
         let passed: Vec<u32> = chunks
             .filter(|index| state.marked.contains(index))
@@ -275,11 +279,11 @@ impl LazyLayerInner {
         for index in passed {
             state.marked.remove(&index);
             self.markers.clear(&tar_range(self.cached.table(), index));
-            let plan = state.on_marker(index, &self.cached);
+            let plan = state.strategy.on_marker(index, &self.view(&state.flights));
             // A marker's plan has no demand.
-            ahead.extend(self.take_off(&mut state, plan).1);
+            ahead.extend(self.take_off(state, plan).1);
         }
-        drop(state);
+        drop(guard);
         if !ahead.is_empty() {
             self.engine.queue_ahead(self, ahead);
             self.engine.pump();
@@ -292,9 +296,11 @@ impl LazyLayerInner {
         chunks: Range<u32>,
         room: u64,
     ) -> (Option<Request>, Range<u32>) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let table = self.cached.table();
-        let is_wanted = |index: u32| state.terrain(&self.cached).is_wanted(index);
+        let view = self.view(&state.flights);
+        let is_wanted = |index: u32| view.is_wanted(index);
         let Some(start) = chunks.clone().find(|index| is_wanted(*index)) else {
             return (None, 0..0);
         };
@@ -304,22 +310,24 @@ impl LazyLayerInner {
             stored_len += table.chunk(end).map_or(0, |chunk| chunk.stored_len());
             end += 1;
         }
-        let request = self.request(&mut state, start..end, Purpose::Ahead);
+        let request = self.request(state, start..end, Purpose::Ahead);
         (Some(request), end..chunks.end)
     }
 
     /// What to fetch for this layer while the line has nothing to do.
     pub(crate) fn guess_for_idle_line(&self) -> Option<Range<u32>> {
-        let mut state = self.state.lock();
-        let plan = state.on_idle(&self.cached);
-        self.set_marker(&mut state, &plan);
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let plan = state.strategy.on_idle(&self.view(&state.flights));
+        self.set_marker(state, &plan);
         let first = plan.ahead.first()?.1.start;
         Some(first..plan.ahead.last()?.1.end)
     }
 
     /// Ends a flight: first it leaves the map, then its waiters wake.
     pub(crate) fn land(&self, index: u32, flight: &Arc<Flight>, landing: Landing) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if state
             .flights
             .get(&index)
@@ -327,13 +335,14 @@ impl LazyLayerInner {
         {
             state.flights.remove(&index);
         }
-        drop(state);
+        drop(guard);
         flight.land(landing);
     }
 
     /// Ends a flight if nobody waits for it. Readers join under the same lock.
     pub(crate) fn abandon(&self, index: u32, flight: &Arc<Flight>) -> bool {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if flight.is_watched() {
             return false;
         }
@@ -344,7 +353,7 @@ impl LazyLayerInner {
         {
             state.flights.remove(&index);
         }
-        drop(state);
+        drop(guard);
         flight.land(Landing::Abandoned);
         true
     }
@@ -414,6 +423,15 @@ impl LazyLayerInner {
         self.cached.read_at(buffer, offset).map_err(disk)
     }
 
+    fn view<'a>(&'a self, flights: &'a HashMap<u32, Arc<Flight>>) -> View<'a> {
+        let in_memory = self.engine.overflow.lock().indexes_of(self.cached.key());
+        View {
+            cached: &self.cached,
+            flights,
+            in_memory,
+        }
+    }
+
     fn is_trusted(&self, index: u32) -> bool {
         self.cached
             .is_present(tar_range(self.cached.table(), index))
@@ -444,48 +462,12 @@ impl LazyLayerInner {
 /// Requests to send, and what to read ahead.
 type TakeOff = (Vec<Request>, Vec<(crate::strategy::Likelihood, Range<u32>)>);
 
-impl LayerState {
-    fn terrain<'a>(&'a self, cached: &'a CachedLayer) -> View<'a> {
-        View {
-            cached,
-            flights: &self.flights,
-        }
-    }
-
-    fn on_miss(
-        &mut self,
-        chunks: Range<u32>,
-        cached: &CachedLayer,
-        line: &crate::strategy::Line,
-    ) -> Plan {
-        let view = View {
-            cached,
-            flights: &self.flights,
-        };
-        self.strategy.on_miss(chunks, &view, line)
-    }
-
-    fn on_marker(&mut self, index: u32, cached: &CachedLayer) -> Plan {
-        let view = View {
-            cached,
-            flights: &self.flights,
-        };
-        self.strategy.on_marker(index, &view)
-    }
-
-    fn on_idle(&mut self, cached: &CachedLayer) -> Plan {
-        let view = View {
-            cached,
-            flights: &self.flights,
-        };
-        self.strategy.on_idle(&view)
-    }
-}
-
 /// A layer as the strategy sees it.
 struct View<'a> {
     cached: &'a CachedLayer,
     flights: &'a HashMap<u32, Arc<Flight>>,
+    /// Chunks that are in memory because the disk is full.
+    in_memory: Vec<u32>,
 }
 
 impl Terrain for View<'_> {
@@ -498,7 +480,9 @@ impl Terrain for View<'_> {
     }
 
     fn is_wanted(&self, index: u32) -> bool {
-        !self.flights.contains_key(&index) && !self.cached.is_claimed(index)
+        !self.flights.contains_key(&index)
+            && !self.cached.is_claimed(index)
+            && !self.in_memory.contains(&index)
     }
 }
 

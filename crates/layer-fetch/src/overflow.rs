@@ -45,4 +45,13 @@ impl Overflow {
         let found = chunks.find(|(kept_key, kept, _)| (*kept_key, *kept) == (key, index));
         found.map(|(_, _, chunk)| chunk.clone())
     }
+
+    /// The kept chunks of one layer; nearly always none.
+    pub(crate) fn indexes_of(&self, key: LayerKey) -> Vec<u32> {
+        let of_layer = self
+            .chunks
+            .iter()
+            .filter(|(kept_key, _, _)| *kept_key == key);
+        of_layer.map(|(_, index, _)| *index).collect()
+    }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
+use proptest::prelude::{prop, prop_assert, proptest};
 
 use super::*;
 
