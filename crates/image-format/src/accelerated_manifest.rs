@@ -18,9 +18,8 @@ use crate::table::CHUNK_TABLE_LEN_MAX;
 /// A tree of a million inodes is about 100 MB and a quarter of that stored.
 pub const ROOT_TREE_STORED_LEN_MAX: u64 = 256 << 20;
 
-/// Most layers of an image: more than any engine can stack, and within the 16 bits of an EROFS
-/// device number.
-pub const LAYER_COUNT_MAX: usize = 4096;
+/// Most layers of an image.
+pub const LAYER_COUNT_MAX: usize = crate::tree::LAYERS_MAX;
 
 /// The config blob of a manifest that has none: `{}`.
 pub const EMPTY_CONFIG: &[u8] = b"{}";

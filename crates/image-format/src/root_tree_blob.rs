@@ -8,8 +8,8 @@ use std::io;
 use thiserror::Error;
 use zstd::zstd_safe;
 
-/// Longest root tree, in decoded bytes: about five million inodes.
-pub const ROOT_TREE_LEN_MAX: u64 = 512 << 20;
+/// Longest root tree, in decoded bytes.
+pub const ROOT_TREE_LEN_MAX: u64 = crate::erofs::TREE_LEN_MAX;
 
 /// Level at which trees are compressed: part of what makes conversions repeatable.
 const LEVEL: i32 = 9;
