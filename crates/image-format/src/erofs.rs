@@ -5,11 +5,11 @@
 //!      1024   superblock, 128 bytes
 //!      1152   device slots, 128 bytes for each layer, the lowest first
 //!      …      inodes, breadth first from the root; each is 64 bytes, then its extended attributes, then
-//!             the indexes of its erofs_chunks (a file) or the tail of its data (a directory, a symlink)
+//!             the indexes of its EROFS chunks (a file) or the tail of its data (a directory, a symlink)
 //!      …      whole blocks of directories and symlinks that did not fit behind their inodes
 //! ```
 //!
-//! Blocks are 512 bytes, as those of a tar. A file's erofs_chunk index says: device (layer) and start block, so
+//! Blocks are 512 bytes, as those of a tar. A file's EROFS chunk index says: device (layer) and start block, so
 //! the bytes of a file are where the layer's tar has them. A file that lies in one piece has one index,
 //! whatever its length.
 //!
@@ -29,11 +29,11 @@ mod directory;
 mod error;
 mod format;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod writer;
 mod xattr;
-#[cfg(test)]
-mod tests;
 
 pub use error::{TreeError, WriteTreeError};
 pub use format::FileType;
@@ -46,5 +46,5 @@ pub const EROFS_BLOCK_LEN: u64 = 512;
 /// Longest root tree, in bytes. The tree of 60,000 inodes is 8 MB long.
 pub const TREE_LEN_MAX: u64 = 1 << 30;
 
-/// Most erofs_chunks of one file. Only sparse files have more than one.
+/// Most EROFS chunks of one file. Only sparse files have more than one.
 pub const FILE_CHUNKS_MAX: u64 = 1 << 20;

@@ -157,7 +157,10 @@ impl RootTree {
             | InodeKind::BlockDevice { .. }
             | InodeKind::Fifo => None,
         };
-        children.into_iter().flatten().map(|(name, id)| (name.as_slice(), *id))
+        children
+            .into_iter()
+            .flatten()
+            .map(|(name, id)| (name.as_slice(), *id))
     }
 
     /// Returns all inodes, the root first, breadth first.
@@ -186,9 +189,13 @@ impl RootTree {
 
     /// Finds what a path names, without following symbolic links.
     pub fn lookup(&self, path: &[u8]) -> Option<InodeId> {
-        let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        let mut names = path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty());
         names.try_fold(Self::ROOT, |parent, name| {
-            self.children(parent).find(|(known, _)| *known == name).map(|(_, id)| id)
+            self.children(parent)
+                .find(|(known, _)| *known == name)
+                .map(|(_, id)| id)
         })
     }
 }

@@ -14,8 +14,8 @@ use lazy_mount::{Road, Unmount, mount_erofs, unmount};
 use proptest::prelude::*;
 use rustix::fs::{lgetxattr, llistxattr};
 use test_images::{
-    Compression, Entry, LayerBuilder, RandomStack, ReferenceContent, ReferenceInode, ReferenceLayer,
-    ReferenceTree, lay_over, random_stack,
+    Compression, Entry, LayerBuilder, RandomStack, ReferenceContent, ReferenceInode,
+    ReferenceLayer, ReferenceTree, lay_over, random_stack,
 };
 
 /// Most bytes of attribute names or of one value that Linux gives.
@@ -83,7 +83,9 @@ fn listed(root: &Path) -> Vec<Vec<u8>> {
 fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut names = vec![0; XATTR_LEN_MAX];
     let len = llistxattr(path, &mut names[..]).unwrap();
-    let names = names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names = names[..len]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
     names
         .map(|name| {
             let mut value = vec![0; XATTR_LEN_MAX];
@@ -115,13 +117,30 @@ fn content(path: &Path, metadata: &Metadata) -> ReferenceContent {
 
 fn assert_same_inode(path: &Path, wanted: &ReferenceInode) {
     let metadata = fs::symlink_metadata(path).unwrap();
-    assert!(content(path, &metadata) == wanted.content, "content of {}", path.display());
-    assert_eq!(metadata.mode() & 0o7777, wanted.mode, "mode of {}", path.display());
+    assert!(
+        content(path, &metadata) == wanted.content,
+        "content of {}",
+        path.display()
+    );
+    assert_eq!(
+        metadata.mode() & 0o7777,
+        wanted.mode,
+        "mode of {}",
+        path.display()
+    );
     let owner = (metadata.uid(), metadata.gid());
     assert_eq!(owner, wanted.owner, "owner of {}", path.display());
-    let mtime = (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap());
+    let mtime = (
+        metadata.mtime(),
+        u32::try_from(metadata.mtime_nsec()).unwrap(),
+    );
     assert_eq!(mtime, wanted.mtime, "time of {}", path.display());
-    assert_eq!(xattrs(path), wanted.xattrs, "attributes of {}", path.display());
+    assert_eq!(
+        xattrs(path),
+        wanted.xattrs,
+        "attributes of {}",
+        path.display()
+    );
 }
 
 /// Names are hard links to each other in the mount exactly where they are in the model.
@@ -133,7 +152,9 @@ fn assert_same_links(root: &Path, wanted: &ReferenceTree) {
         if metadata.is_dir() {
             continue;
         }
-        let group = by_group.entry(inode.link_group).or_insert((metadata.ino(), 0));
+        let group = by_group
+            .entry(inode.link_group)
+            .or_insert((metadata.ino(), 0));
         assert_eq!(group.0, metadata.ino());
         group.1 += 1;
         let known = by_number.entry(metadata.ino()).or_insert(inode.link_group);
@@ -221,7 +242,10 @@ fn privileged_a_hundred_and_thirty_layers_are_mounted() {
 fn privileged_lengths_around_every_border_are_shown() {
     let mut entries = vec![Entry::dir("names")];
     for len in (1..=255).step_by(7).chain([254, 255]) {
-        entries.push(Entry::file(format!("names/{}", "n".repeat(len)), vec![b'x'; len * 13]));
+        entries.push(Entry::file(
+            format!("names/{}", "n".repeat(len)),
+            vec![b'x'; len * 13],
+        ));
     }
     for len in [1, 60, 447, 448, 449, 511, 512, 513, 1024, 4000, 4095] {
         entries.push(Entry::symlink(format!("link-{len}"), "t".repeat(len)));
@@ -235,7 +259,10 @@ fn privileged_lengths_around_every_border_are_shown() {
     }
     for count in [19, 20, 21, 22, 36, 37, 38, 1000] {
         for index in 0..count {
-            entries.push(Entry::file(format!("count-{count}/{index:04}"), index.to_string()));
+            entries.push(Entry::file(
+                format!("count-{count}/{index:04}"),
+                index.to_string(),
+            ));
         }
     }
     assert_same_tree(&stack_of(&[entries]), Road::File);
@@ -254,7 +281,9 @@ fn privileged_access_lists_are_shown() {
         &[32, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
     ]
     .concat();
-    let entry = Entry::file("f", "x").mode(0o640).xattr("system.posix_acl_access", &list);
+    let entry = Entry::file("f", "x")
+        .mode(0o640)
+        .xattr("system.posix_acl_access", &list);
     let mut stack = stack_of(&[vec![Entry::file("f", "x")]]);
     stack.tars = vec![LayerBuilder::new().entry(entry).build()];
     let mounted = Mounted::new(&stack, Road::File);

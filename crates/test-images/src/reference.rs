@@ -168,6 +168,9 @@ impl ReferenceLayer {
     fn imply(&mut self, path: &[Vec<u8>]) -> Result<(), Refused> {
         for len in 1..=path.len() {
             let parent = &path[..len];
+            if path[len - 1].len() > 255 {
+                return Err(Refused("a name is too long"));
+            }
             if self.names.contains_key(parent) && !self.is_directory(parent) {
                 return Err(Refused("a parent is not a directory"));
             }

@@ -1,10 +1,10 @@
-//! How the data of a file is cut into erofs_chunks.
+//! How the data of a file is cut into EROFS chunks.
 
 use super::FILE_CHUNKS_MAX;
 use super::format::{BLOCK_BITS, BLOCK_LEN};
 use crate::tar::{DataMap, Segment};
 
-/// Most bits that an erofs_chunk's length can have above a block's.
+/// Most bits that an EROFS chunk's length can have above a block's.
 const CHUNK_BITS_MAX: u32 = 31;
 
 /// How one file is cut: `count` chunks of 512 << `bits` bytes.
@@ -44,8 +44,13 @@ impl ChunkPlan {
         let mut segments = data.segments.iter().copied().peekable();
         (0..self.count).map(move |index| {
             let offset = index * self.chunk_len();
-            while segments.next_if(|segment| segment_end(segment) <= offset).is_some() {}
-            let segment = segments.peek().filter(|segment| segment.file_offset <= offset)?;
+            while segments
+                .next_if(|segment| segment_end(segment) <= offset)
+                .is_some()
+            {}
+            let segment = segments
+                .peek()
+                .filter(|segment| segment.file_offset <= offset)?;
             Some(segment.tar_offset + (offset - segment.file_offset))
         })
     }
@@ -54,7 +59,10 @@ impl ChunkPlan {
 /// The bits of a chunk that is as long as the whole file.
 fn bits_for(size: u64) -> u32 {
     let blocks = size.div_ceil(BLOCK_LEN as u64).max(1);
-    blocks.next_power_of_two().trailing_zeros().min(CHUNK_BITS_MAX)
+    blocks
+        .next_power_of_two()
+        .trailing_zeros()
+        .min(CHUNK_BITS_MAX)
 }
 
 /// The most bits that all borders between data, other data and holes are aligned to.
@@ -75,7 +83,8 @@ fn alignment_bits(data: &DataMap) -> Result<u32, ChunkProblem> {
             limit(end);
         }
     }
-    bits.checked_sub(u32::from(BLOCK_BITS)).ok_or(ChunkProblem::Unaligned)
+    bits.checked_sub(u32::from(BLOCK_BITS))
+        .ok_or(ChunkProblem::Unaligned)
 }
 
 fn continues(before: &Segment, after: &Segment) -> bool {

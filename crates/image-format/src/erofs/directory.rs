@@ -7,7 +7,7 @@ use super::format::{BLOCK_LEN, DIRENT_LEN, Dirent, FileType};
 
 /// One name of a directory that is written.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name<'a> {
+pub(super) struct NamedInode<'a> {
     pub(super) name: &'a [u8],
     pub(super) nid: u64,
     pub(super) file_type: FileType,
@@ -28,7 +28,7 @@ pub(super) fn directory_len(name_lens: impl Iterator<Item = usize>) -> usize {
 }
 
 /// Returns the bytes of a directory, [`directory_len`] of them. `names` are sorted.
-pub(super) fn encode_directory(names: &[Name<'_>]) -> Vec<u8> {
+pub(super) fn encode_directory(names: &[NamedInode<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = names;
     while !rest.is_empty() {
@@ -49,7 +49,7 @@ pub(super) fn encode_directory(names: &[Name<'_>]) -> Vec<u8> {
     out
 }
 
-fn put_block(out: &mut Vec<u8>, names: &[Name<'_>]) {
+fn put_block(out: &mut Vec<u8>, names: &[NamedInode<'_>]) {
     let mut name_offset = names.len() * DIRENT_LEN;
     for name in names {
         let dirent = Dirent {
@@ -62,7 +62,9 @@ fn put_block(out: &mut Vec<u8>, names: &[Name<'_>]) {
         out.extend_from_slice(dirent.as_bytes());
         name_offset += name.name.len();
     }
-    names.iter().for_each(|name| out.extend_from_slice(name.name));
+    for name in names {
+        out.extend_from_slice(name.name);
+    }
 }
 
 /// The entries of one block, of which at most 512 bytes are given.
@@ -78,7 +80,9 @@ pub(super) struct BlockEntries<'a> {
 
 impl<'a> BlockEntries<'a> {
     pub(super) fn new(block: &'a [u8]) -> Self {
-        let first = block.get(..DIRENT_LEN).and_then(|bytes| Dirent::read_from_bytes(bytes).ok());
+        let first = block
+            .get(..DIRENT_LEN)
+            .and_then(|bytes| Dirent::read_from_bytes(bytes).ok());
         let names_at = first.map_or(0, |dirent| usize::from(dirent.name_offset.get()));
         let is_usable = names_at % DIRENT_LEN == 0 && names_at <= block.len();
         Self {
@@ -107,7 +111,7 @@ impl<'a> BlockEntries<'a> {
         Dirent::read_from_bytes(bytes).ok()
     }
 
-    fn entry(&self, index: usize) -> Option<Name<'a>> {
+    fn entry(&self, index: usize) -> Option<NamedInode<'a>> {
         let dirent = self.dirent(index)?;
         let start = usize::from(dirent.name_offset.get());
         let name = if index + 1 < self.count {
@@ -115,13 +119,16 @@ impl<'a> BlockEntries<'a> {
             self.block.get(start..end)?
         } else {
             let tail = self.block.get(start..)?;
-            let end = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
+            let end = tail
+                .iter()
+                .position(|byte| *byte == 0)
+                .unwrap_or(tail.len());
             &tail[..end]
         };
         if name.is_empty() || dirent.reserved != 0 {
             return None;
         }
-        Some(Name {
+        Some(NamedInode {
             name,
             nid: dirent.nid.get(),
             file_type: FileType::from_dirent(dirent.file_type)?,
@@ -130,14 +137,18 @@ impl<'a> BlockEntries<'a> {
 }
 
 impl<'a> Iterator for BlockEntries<'a> {
-    type Item = Name<'a>;
+    type Item = NamedInode<'a>;
 
-    fn next(&mut self) -> Option<Name<'a>> {
+    fn next(&mut self) -> Option<NamedInode<'a>> {
         if self.next >= self.count {
             return None;
         }
         let entry = self.entry(self.next);
-        self.next = if entry.is_some() { self.next + 1 } else { self.count };
+        self.next = if entry.is_some() {
+            self.next + 1
+        } else {
+            self.count
+        };
         entry
     }
 }

@@ -9,7 +9,9 @@ use crate::tar::EntryName;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WriteTreeError {
     /// A sparse file has borders within a block, so its bytes cannot be mapped.
-    #[error("the sparse file {path} of layer {layer_index} has parts that do not begin and end at multiples of 512")]
+    #[error(
+        "the sparse file {path} of layer {layer_index} has parts that do not begin and end at multiples of 512"
+    )]
     UnalignedSparse {
         /// One of its names.
         path: EntryName,
@@ -17,7 +19,9 @@ pub enum WriteTreeError {
         layer_index: u32,
     },
     /// A sparse file has too many parts of too different places.
-    #[error("the sparse file {path} of layer {layer_index} needs {count} erofs_chunks, the limit is {FILE_CHUNKS_MAX}")]
+    #[error(
+        "the sparse file {path} of layer {layer_index} needs {count} EROFS chunks, the limit is {FILE_CHUNKS_MAX}"
+    )]
     TooManyChunks {
         /// One of its names.
         path: EntryName,

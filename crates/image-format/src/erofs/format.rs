@@ -26,14 +26,14 @@ pub(super) const EXTENDED: u16 = 1;
 pub(super) const FLAT_PLAIN: u16 = 0;
 /// `format` >> 1: the last part of the data follows the inode.
 pub(super) const FLAT_INLINE: u16 = 2;
-/// `format` >> 1: indexes of erofs_chunks follow the inode.
+/// `format` >> 1: indexes of EROFS chunks follow the inode.
 pub(super) const CHUNK_BASED: u16 = 4;
 
 /// In a file's `detail`: the indexes have 8 bytes each.
 pub(super) const CHUNK_INDEXES: u32 = 0x20;
-/// In a file's `detail`: how many bits an erofs_chunk's length has above a block's.
+/// In a file's `detail`: how many bits an EROFS chunk's length has above a block's.
 pub(super) const CHUNK_BITS_MASK: u32 = 0x1f;
-/// Start block of an erofs_chunk that is a hole.
+/// Start block of an EROFS chunk that is a hole.
 pub(super) const HOLE: u32 = u32::MAX;
 pub(super) const CHUNK_INDEX_LEN: usize = 8;
 
@@ -84,7 +84,7 @@ pub(super) struct DiskInode {
     pub(super) mode: U16,
     pub(super) reserved: U16,
     pub(super) size: U64,
-    /// Start block of flat data, a device's number, or the form of the erofs_chunk indexes.
+    /// Start block of flat data, a device's number, or the form of the EROFS chunk indexes.
     pub(super) detail: U32,
     pub(super) number: U32,
     pub(super) uid: U32,
@@ -172,7 +172,9 @@ impl FileType {
     }
 
     pub(super) fn from_dirent(value: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.as_dirent() == value)
+        Self::ALL
+            .into_iter()
+            .find(|known| known.as_dirent() == value)
     }
 
     pub(super) fn from_mode(mode: u16) -> Option<Self> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use zerocopy::FromBytes;
 
-use super::directory::{BlockEntries, Name};
+use super::directory::{BlockEntries, NamedInode};
 use super::format::{
     BLOCK_LEN, CHUNK_BASED, CHUNK_BITS_MASK, CHUNK_INDEX_LEN, ChunkIndex, DiskInode, FLAT_INLINE,
     FileType, HOLE, INODE_LEN, INODE_SLOT_LEN, SUPERBLOCK_OFFSET, Superblock, XATTR_HEADER_LEN,
@@ -113,7 +113,7 @@ impl<B: AsRef<[u8]>> ErofsTree<B> {
     /// Returns what a directory holds, sorted by name, without `.` and `..`; nothing for other
     /// inodes.
     pub fn entries(&self, nid: Nid) -> impl Iterator<Item = DirEntry<'_>> {
-        let names = self.raw(nid).into_iter().flat_map(|raw| raw.names());
+        let names = self.raw(nid).into_iter().flat_map(RawInode::names);
         let real = names.filter(|name| !matches!(name.name, b"." | b".."));
         real.map(|name| DirEntry {
             name: name.name,
@@ -151,15 +151,22 @@ impl<B: AsRef<[u8]>> ErofsTree<B> {
 
     /// Finds what a path names, without following symbolic links.
     pub fn lookup(&self, path: &[u8]) -> Option<Nid> {
-        let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        let mut names = path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty());
         names.try_fold(self.root, |directory, name| self.child(directory, name))
     }
 
     /// Returns an inode's extended attributes: names with their namespace, and values.
     pub fn xattrs(&self, nid: Nid) -> Vec<(Vec<u8>, &[u8])> {
-        let entries = self.raw(nid).and_then(|raw| decode_xattrs(raw.xattr_bytes()?));
+        let entries = self
+            .raw(nid)
+            .and_then(|raw| decode_xattrs(raw.xattr_bytes()?));
         let entries = entries.unwrap_or_default();
-        entries.into_iter().map(|entry| (entry.name(), entry.value)).collect()
+        entries
+            .into_iter()
+            .map(|entry| (entry.name(), entry.value))
+            .collect()
     }
 
     /// Returns what a symbolic link points at, `None` for other inodes.
@@ -175,7 +182,12 @@ impl<B: AsRef<[u8]>> ErofsTree<B> {
     /// Returns where a file's bytes lie, in file order. What no extent covers is zeros.
     pub fn extents(&self, nid: Nid) -> Vec<Extent> {
         let mut extents: Vec<Extent> = Vec::new();
-        for extent in self.raw(nid).into_iter().flat_map(|raw| raw.chunks()).flatten() {
+        for extent in self
+            .raw(nid)
+            .into_iter()
+            .flat_map(RawInode::chunks)
+            .flatten()
+        {
             match extents.last_mut().filter(|last| continues(last, &extent)) {
                 Some(last) => last.file_range.end = extent.file_range.end,
                 None => extents.push(extent),
@@ -211,7 +223,11 @@ impl<'a> Image<'a> {
         let offset = nid.checked_mul(INODE_SLOT_LEN as u64)?;
         let bytes = self.slice(offset, INODE_LEN as u64)?;
         let disk = DiskInode::read_from_bytes(bytes).ok()?;
-        Some(RawInode { image: self, offset, disk })
+        Some(RawInode {
+            image: self,
+            offset,
+            disk,
+        })
     }
 
     pub(super) fn slice(self, offset: u64, len: u64) -> Option<&'a [u8]> {
@@ -276,7 +292,8 @@ impl<'a> RawInode<'a> {
     }
 
     pub(super) fn xattr_bytes(&self) -> Option<&'a [u8]> {
-        self.image.slice(self.offset + INODE_LEN as u64, self.xattrs_len())
+        self.image
+            .slice(self.offset + INODE_LEN as u64, self.xattrs_len())
     }
 
     /// Where what follows the extended attributes begins.
@@ -286,7 +303,11 @@ impl<'a> RawInode<'a> {
 
     /// Bytes of flat data behind the inode.
     pub(super) fn tail_len(&self) -> u64 {
-        if self.layout() == FLAT_INLINE { self.size() % EROFS_BLOCK_LEN } else { 0 }
+        if self.layout() == FLAT_INLINE {
+            self.size() % EROFS_BLOCK_LEN
+        } else {
+            0
+        }
     }
 
     /// How many blocks flat data has, a tail behind the inode included.
@@ -306,14 +327,14 @@ impl<'a> RawInode<'a> {
     }
 
     /// The names of a directory, `.` and `..` included; nothing for other inodes.
-    pub(super) fn names(self) -> impl Iterator<Item = Name<'a>> {
+    pub(super) fn names(self) -> impl Iterator<Item = NamedInode<'a>> {
         let is_directory = self.file_type() == Some(FileType::Directory);
         let count = if is_directory { self.block_count() } else { 0 };
         let blocks = (0..count).map_while(move |index| self.flat_block(index));
         blocks.flat_map(BlockEntries::new)
     }
 
-    /// Where the indexes of a file's erofs_chunks begin.
+    /// Where the indexes of a file's EROFS chunks begin.
     pub(super) fn indexes_offset(&self) -> u64 {
         self.body_offset().next_multiple_of(CHUNK_INDEX_LEN as u64)
     }
@@ -322,9 +343,13 @@ impl<'a> RawInode<'a> {
         EROFS_BLOCK_LEN << (self.detail() & CHUNK_BITS_MASK)
     }
 
-    /// How many erofs_chunks a file has.
+    /// How many EROFS chunks a file has.
     pub(super) fn chunk_count(&self) -> u64 {
-        if self.layout() == CHUNK_BASED { self.size().div_ceil(self.chunk_len()) } else { 0 }
+        if self.layout() == CHUNK_BASED {
+            self.size().div_ceil(self.chunk_len())
+        } else {
+            0
+        }
     }
 
     pub(super) fn chunk_index(&self, index: u64) -> Option<ChunkIndex> {
@@ -332,7 +357,7 @@ impl<'a> RawInode<'a> {
         ChunkIndex::read_from_bytes(self.image.slice(offset, CHUNK_INDEX_LEN as u64)?).ok()
     }
 
-    /// A file's erofs_chunks, in file order: `None` for holes.
+    /// A file's EROFS chunks, in file order: `None` for holes.
     fn chunks(self) -> impl Iterator<Item = Option<Extent>> {
         (0..self.chunk_count()).map_while(move |index| {
             let chunk = self.chunk_index(index)?;
@@ -340,11 +365,15 @@ impl<'a> RawInode<'a> {
             let end = (start + self.chunk_len()).min(self.size());
             let start_block = chunk.start_block.get();
             let layer_index = u32::from(chunk.device_id.get()).checked_sub(1);
-            Some(layer_index.filter(|_| start_block != HOLE).map(|layer_index| Extent {
-                file_range: start..end,
-                layer_index,
-                tar_offset: u64::from(start_block) * EROFS_BLOCK_LEN,
-            }))
+            Some(
+                layer_index
+                    .filter(|_| start_block != HOLE)
+                    .map(|layer_index| Extent {
+                        file_range: start..end,
+                        layer_index,
+                        tar_offset: u64::from(start_block) * EROFS_BLOCK_LEN,
+                    }),
+            )
         })
     }
 }

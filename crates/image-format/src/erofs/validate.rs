@@ -49,7 +49,7 @@ pub(super) fn validate(
 fn check_superblock(image: Image<'_>, layer_count: usize) -> Result<Superblock, TreeError> {
     let len = image.0.len() as u64;
     let superblock = image.superblock().ok_or(TreeError::Length(len))?;
-    if len % EROFS_BLOCK_LEN != 0 || len > TREE_LEN_MAX {
+    if !len.is_multiple_of(EROFS_BLOCK_LEN) || len > TREE_LEN_MAX {
         return Err(TreeError::Length(len));
     }
     let wanted = [
@@ -60,15 +60,27 @@ fn check_superblock(image: Image<'_>, layer_count: usize) -> Result<Superblock, 
         ("sb_extslots", superblock.extension_slots == 0),
         ("build_time", superblock.build_time.get() == 0),
         ("build_time_nsec", superblock.build_time_nanos.get() == 0),
-        ("blocks", u64::from(superblock.blocks.get()) * EROFS_BLOCK_LEN == len),
+        (
+            "blocks",
+            u64::from(superblock.blocks.get()) * EROFS_BLOCK_LEN == len,
+        ),
         ("meta_blkaddr", superblock.meta_block.get() == 0),
         ("xattr_blkaddr", superblock.xattr_block.get() == 0),
         ("uuid", superblock.uuid == [0; 16]),
         ("volume_name", superblock.volume_name == [0; 16]),
-        ("feature_incompat", superblock.feature_incompat.get() == FEATURES),
+        (
+            "feature_incompat",
+            superblock.feature_incompat.get() == FEATURES,
+        ),
         ("available_compr_algs", superblock.compression.get() == 0),
-        ("extra_devices", usize::from(superblock.device_count.get()) == layer_count),
-        ("devt_slotoff", superblock.device_slots_at.get() == DEVICE_SLOTS_AT),
+        (
+            "extra_devices",
+            usize::from(superblock.device_count.get()) == layer_count,
+        ),
+        (
+            "devt_slotoff",
+            superblock.device_slots_at.get() == DEVICE_SLOTS_AT,
+        ),
         ("dirblkbits", superblock.directory_block_bits == 0),
         ("reserved", superblock.rest == [0; 37]),
     ];
@@ -127,11 +139,16 @@ impl<'a> Walk<'a> {
     }
 
     fn check_directory(&mut self, nid: u64, parent: u64) -> Result<(), TreeError> {
-        let raw = self.image.inode(nid).ok_or(problem(nid, "it is out of bounds"))?;
+        let raw = self
+            .image
+            .inode(nid)
+            .ok_or(problem(nid, "it is out of bounds"))?;
         let mut previous: &[u8] = b"";
         let (mut dots, mut subdirectories) = (0, 0_u32);
         for index in 0..raw.block_count() {
-            let block = raw.flat_block(index).ok_or(problem(nid, "its data is out of bounds"))?;
+            let block = raw
+                .flat_block(index)
+                .ok_or(problem(nid, "its data is out of bounds"))?;
             let entries = BlockEntries::new(block);
             if !entries.is_well_formed() {
                 return Err(problem(nid, "a block of the directory is malformed"));
@@ -173,8 +190,14 @@ impl<'a> Walk<'a> {
         if !self.seen.contains_key(&nid) {
             self.check_inode(nid)?;
         }
-        let seen = self.seen.get_mut(&nid).filter(|seen| seen.file_type == file_type);
-        let seen = seen.ok_or(problem(directory, "an entry says another type than its inode"))?;
+        let seen = self
+            .seen
+            .get_mut(&nid)
+            .filter(|seen| seen.file_type == file_type);
+        let seen = seen.ok_or(problem(
+            directory,
+            "an entry says another type than its inode",
+        ))?;
         seen.found = seen.found.saturating_add(1);
         Ok(())
     }
@@ -194,7 +217,9 @@ impl<'a> Walk<'a> {
         if i64::try_from(disk.mtime.get()).is_err() || disk.mtime_nanos.get() >= 1_000_000_000 {
             return Err(fail("its time cannot be"));
         }
-        let xattrs = raw.xattr_bytes().ok_or(fail("its attributes are out of bounds"))?;
+        let xattrs = raw
+            .xattr_bytes()
+            .ok_or(fail("its attributes are out of bounds"))?;
         let seen = Seen {
             file_type,
             link_count: disk.link_count.get(),
@@ -215,9 +240,10 @@ impl<'a> Walk<'a> {
                 // overlayfs takes a character device 0:0 for a whiteout; merging made it one.
                 return Err(fail("it is a device without a number"));
             }
-            FileType::CharDevice | FileType::BlockDevice => check_empty(nid, &raw)?,
             FileType::Fifo if raw.detail() != 0 => return Err(fail("a pipe has no number")),
-            FileType::Fifo => check_empty(nid, &raw)?,
+            FileType::CharDevice | FileType::BlockDevice | FileType::Fifo => {
+                check_empty(nid, &raw)?;
+            }
         }
         Ok(raw)
     }
@@ -247,7 +273,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether an erofs_chunk with `len` bytes of a file is a hole or lies within its layer's tar.
+    /// Whether an EROFS chunk with `len` bytes of a file is a hole or lies within its layer's tar.
     fn is_within_a_layer(&self, raw: &RawInode<'_>, index: u64, len: u64) -> bool {
         let Some(chunk) = raw.chunk_index(index) else {
             return false;
@@ -325,7 +351,10 @@ impl<'a> Walk<'a> {
                 return Err(TreeError::Overlap(pair[1].0));
             }
         }
-        let root = self.image.superblock().map_or(0, |superblock| superblock.root_nid.get());
+        let root = self
+            .image
+            .superblock()
+            .map_or(0, |superblock| superblock.root_nid.get());
         let mut nids: Vec<Nid> = self.seen.into_keys().map(Nid).collect();
         nids.sort_unstable();
         Ok((Nid(root.into()), nids))

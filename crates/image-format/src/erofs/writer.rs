@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use super::chunks::{ChunkPlan, ChunkProblem};
-use super::directory::{Name, directory_len, encode_directory};
+use super::directory::{NamedInode, directory_len, encode_directory};
 use super::format::{
     BLOCK_BITS, BLOCK_LEN, CHUNK_BASED, CHUNK_INDEX_LEN, CHUNK_INDEXES, ChunkIndex,
     DEVICE_SLOTS_AT, DeviceSlot, DiskInode, EXTENDED, FEATURES, FLAT_INLINE, FLAT_PLAIN, FileType,
@@ -29,7 +29,11 @@ pub fn write_erofs(tree: &RootTree, layer_tar_lens: &[u64]) -> Result<Vec<u8>, W
     let mut image = vec![0; layout.image_len];
     let superblock = superblock(tree, &layout, layer_tar_lens.len());
     put(&mut image, SUPERBLOCK_OFFSET, superblock.as_bytes());
-    put(&mut image, SUPERBLOCK_OFFSET + size_of::<Superblock>(), slots.as_bytes());
+    put(
+        &mut image,
+        SUPERBLOCK_OFFSET + size_of::<Superblock>(),
+        slots.as_bytes(),
+    );
     for ((id, _), place) in tree.inodes().zip(&layout.places) {
         put_inode(&mut image, tree, &layout, id, place);
     }
@@ -58,7 +62,11 @@ enum DataPlace {
     None,
     /// Whole blocks from `block` on (counted from the first one after the inodes, until all inodes
     /// have a place), and `tail_len` bytes behind the inode.
-    Flat { block: usize, whole_len: usize, tail_len: usize },
+    Flat {
+        block: usize,
+        whole_len: usize,
+        tail_len: usize,
+    },
     /// Indexes behind the inode.
     Chunks(ChunkPlan),
 }
@@ -72,7 +80,12 @@ impl Layout {
         for (id, inode) in tree.inodes() {
             let xattrs_len = encode_xattrs(&inode.attributes.xattrs).len();
             let mut data = data_place(tree, id, inode, layer_tar_lens)?;
-            if let DataPlace::Flat { block, whole_len, tail_len } = &mut data {
+            if let DataPlace::Flat {
+                block,
+                whole_len,
+                tail_len,
+            } = &mut data
+            {
                 if (INODE_LEN + xattrs_len) % BLOCK_LEN + *tail_len > BLOCK_LEN {
                     *whole_len += std::mem::take(tail_len).next_multiple_of(BLOCK_LEN);
                 }
@@ -90,8 +103,15 @@ impl Layout {
         }
         let first_block = end.div_ceil(BLOCK_LEN);
         for place in &mut places {
-            if let DataPlace::Flat { block, whole_len, .. } = &mut place.data {
-                *block = if *whole_len == 0 { 0 } else { *block + first_block };
+            if let DataPlace::Flat {
+                block, whole_len, ..
+            } = &mut place.data
+            {
+                *block = if *whole_len == 0 {
+                    0
+                } else {
+                    *block + first_block
+                };
             }
         }
         let image_len = (first_block + whole_blocks) * BLOCK_LEN;
@@ -200,7 +220,9 @@ fn flat(len: usize) -> DataPlace {
 }
 
 fn lies_within(data: &DataMap, tar_len: u64) -> bool {
-    data.segments.iter().all(|segment| segment.tar_offset + segment.len <= tar_len)
+    data.segments
+        .iter()
+        .all(|segment| segment.tar_offset + segment.len <= tar_len)
 }
 
 fn put_inode(image: &mut [u8], tree: &RootTree, layout: &Layout, id: InodeId, place: &Place) {
@@ -219,7 +241,12 @@ fn put_inode(image: &mut [u8], tree: &RootTree, layout: &Layout, id: InodeId, pl
             let indexes = chunk_indexes(*layer_index, data, plan);
             put(image, place.indexes_offset(), indexes.as_bytes());
         }
-        (_, DataPlace::Flat { block, whole_len, .. }) => {
+        (
+            _,
+            DataPlace::Flat {
+                block, whole_len, ..
+            },
+        ) => {
             let (whole, tail) = body.split_at(whole_len.min(body.len()));
             put(image, block * BLOCK_LEN, whole);
             put(image, place.body_offset(), tail);
@@ -228,15 +255,12 @@ fn put_inode(image: &mut [u8], tree: &RootTree, layout: &Layout, id: InodeId, pl
     }
 }
 
-fn disk_inode(
-    inode: &Inode,
-    id: InodeId,
-    place: &Place,
-    body_len: usize,
-) -> DiskInode {
+fn disk_inode(inode: &Inode, id: InodeId, place: &Place, body_len: usize) -> DiskInode {
     let (layout, detail) = match place.data {
         DataPlace::None => (FLAT_PLAIN, device_detail(&inode.kind)),
-        DataPlace::Flat { block, tail_len: 0, .. } => (FLAT_PLAIN, small(block)),
+        DataPlace::Flat {
+            block, tail_len: 0, ..
+        } => (FLAT_PLAIN, small(block)),
         DataPlace::Flat { block, .. } => (FLAT_INLINE, small(block)),
         DataPlace::Chunks(plan) => (CHUNK_BASED, CHUNK_INDEXES | plan.bits),
     };
@@ -281,18 +305,20 @@ fn device_detail(kind: &InodeKind) -> u32 {
 
 /// 0 for none, else 1 for the header and 1 for each 4 bytes of entries.
 fn xattr_count(xattrs_len: usize) -> u16 {
-    let units = xattrs_len.checked_sub(super::format::XATTR_HEADER_LEN).map(|len| len / 4 + 1);
+    let units = xattrs_len
+        .checked_sub(super::format::XATTR_HEADER_LEN)
+        .map(|len| len / 4 + 1);
     u16::try_from(units.unwrap_or(0)).unwrap_or(u16::MAX)
 }
 
 fn directory_bytes(tree: &RootTree, layout: &Layout, id: InodeId) -> Vec<u8> {
-    let dots = [(&b"."[..], id), (b"..", tree.parent(id))].map(|(name, id)| Name {
+    let dots = [(&b"."[..], id), (b"..", tree.parent(id))].map(|(name, id)| NamedInode {
         name,
         nid: layout.nid(id),
         file_type: FileType::Directory,
     });
-    let mut names: Vec<Name<'_>> = dots.to_vec();
-    names.extend(tree.children(id).map(|(name, child)| Name {
+    let mut names: Vec<NamedInode<'_>> = dots.to_vec();
+    names.extend(tree.children(id).map(|(name, child)| NamedInode {
         name,
         nid: layout.nid(child),
         file_type: file_type(&tree.inode(child).kind),
@@ -350,18 +376,23 @@ fn device_slots(layer_tar_lens: &[u64]) -> Result<Vec<DeviceSlot>, WriteTreeErro
     if layer_tar_lens.len() > LAYERS_MAX {
         return Err(WriteTreeError::TooManyLayers(layer_tar_lens.len()));
     }
-    let slots = layer_tar_lens.iter().enumerate().map(|(layer_index, tar_len)| {
-        device_slot(layer_index, *tar_len).ok_or(WriteTreeError::LayerTooLong {
-            layer_index,
-            tar_len: *tar_len,
-        })
-    });
+    let slots = layer_tar_lens
+        .iter()
+        .enumerate()
+        .map(|(layer_index, tar_len)| {
+            device_slot(layer_index, *tar_len).ok_or(WriteTreeError::LayerTooLong {
+                layer_index,
+                tar_len: *tar_len,
+            })
+        });
     slots.collect()
 }
 
 /// The slot of a layer, `None` if its tar is too long for one. Its tag is the layer's index.
 pub(super) fn device_slot(layer_index: usize, tar_len: u64) -> Option<DeviceSlot> {
-    let blocks = u32::try_from(tar_len.div_ceil(EROFS_BLOCK_LEN)).ok().filter(|count| *count < HOLE)?;
+    let blocks = u32::try_from(tar_len.div_ceil(EROFS_BLOCK_LEN))
+        .ok()
+        .filter(|count| *count < HOLE)?;
     let mut tag = [0; 64];
     let text = layer_index.to_string();
     tag[..text.len()].copy_from_slice(text.as_bytes());

@@ -91,7 +91,12 @@ fn decode_entry(bytes: &[u8]) -> Option<(XattrEntry<'_>, &[u8])> {
     let is_usable = is_whole_name == suffix.is_empty()
         && !suffix.contains(&0)
         && padding.iter().all(|byte| *byte == 0);
-    let entry = XattrEntry { index, prefix, suffix, value };
+    let entry = XattrEntry {
+        index,
+        prefix,
+        suffix,
+        value,
+    };
     is_usable.then_some((entry, rest))
 }
 

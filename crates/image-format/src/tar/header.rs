@@ -70,7 +70,10 @@ impl Header {
 
 /// Returns the bytes before the first NUL.
 pub(super) fn c_string(field: &[u8]) -> &[u8] {
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    let end = field
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(field.len());
     &field[..end]
 }
 
@@ -80,7 +83,10 @@ fn check_sum(block: &[u8; HEADER_LEN]) -> Result<(), ScanErrorKind> {
     let counted = || block[..148].iter().chain(&block[156..]);
     let spaces = 8 * i64::from(b' ');
     let unsigned: i64 = counted().map(|byte| i64::from(*byte)).sum::<i64>() + spaces;
-    let signed: i64 = counted().map(|byte| i64::from(byte.cast_signed())).sum::<i64>() + spaces;
+    let signed: i64 = counted()
+        .map(|byte| i64::from(byte.cast_signed()))
+        .sum::<i64>()
+        + spaces;
     if stored == unsigned || stored == signed {
         return Ok(());
     }

@@ -12,9 +12,15 @@ pub(super) fn parse_number(field: &[u8]) -> Option<i64> {
 
 fn parse_octal(field: &[u8]) -> Option<i64> {
     let is_filler = |byte: &u8| matches!(byte, b' ' | 0);
-    let start = field.iter().position(|byte| !is_filler(byte)).unwrap_or(field.len());
+    let start = field
+        .iter()
+        .position(|byte| !is_filler(byte))
+        .unwrap_or(field.len());
     let digits = &field[start..];
-    let end = digits.iter().position(|byte| *byte == 0).unwrap_or(digits.len());
+    let end = digits
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(digits.len());
     let digits = digits[..end].trim_ascii_end();
     digits.iter().try_fold(0_i64, |value, digit| match digit {
         b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),

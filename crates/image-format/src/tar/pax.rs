@@ -94,7 +94,11 @@ impl SparseRecords {
 
 fn split_record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), ScanErrorKind> {
     let malformed = || ScanErrorKind::Pax("a record's length is wrong");
-    let space = bytes.iter().take(20).position(|byte| *byte == b' ').ok_or_else(malformed)?;
+    let space = bytes
+        .iter()
+        .take(20)
+        .position(|byte| *byte == b' ')
+        .ok_or_else(malformed)?;
     let len = parse_decimal(&bytes[..space]).ok_or_else(malformed)?;
     let len = usize::try_from(len).map_err(|_| malformed())?;
     let record = bytes.get(space + 1..len).ok_or_else(malformed)?;
@@ -119,7 +123,9 @@ fn number_record(value: &[u8], problem: &'static str) -> Result<Option<u64>, Sca
     if value.is_empty() {
         return Ok(None);
     }
-    parse_decimal(value).map(Some).ok_or(ScanErrorKind::Pax(problem))
+    parse_decimal(value)
+        .map(Some)
+        .ok_or(ScanErrorKind::Pax(problem))
 }
 
 fn parse_map(value: &[u8]) -> Result<Vec<u64>, ScanErrorKind> {
@@ -128,7 +134,9 @@ fn parse_map(value: &[u8]) -> Result<Vec<u64>, ScanErrorKind> {
     }
     let numbers = value.split(|byte| *byte == b',').map(parse_decimal);
     let map: Option<Vec<u64>> = numbers.collect();
-    map.ok_or(ScanErrorKind::Pax("the sparse map is not a list of numbers"))
+    map.ok_or(ScanErrorKind::Pax(
+        "the sparse map is not a list of numbers",
+    ))
 }
 
 /// Reads seconds with a fraction and a sign; more than nine digits of fraction are cut.
@@ -136,7 +144,9 @@ fn time_record(value: &[u8]) -> Result<Option<Timestamp>, ScanErrorKind> {
     if value.is_empty() {
         return Ok(None);
     }
-    parse_time(value).map(Some).ok_or(ScanErrorKind::Pax("the time is no number"))
+    parse_time(value)
+        .map(Some)
+        .ok_or(ScanErrorKind::Pax("the time is no number"))
 }
 
 fn parse_time(text: &[u8]) -> Option<Timestamp> {

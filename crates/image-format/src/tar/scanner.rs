@@ -62,7 +62,11 @@ enum State {
     /// As `Header`, after a single block of zeros.
     ZeroBlock,
     /// Collects the body of a helper entry.
-    Body { kind: BodyKind, body: Vec<u8>, len: u64 },
+    Body {
+        kind: BodyKind,
+        body: Vec<u8>,
+        len: u64,
+    },
     /// Collects the map that stands before the data of a sparse file of version 1.0.
     SparseMap {
         draft: Box<Draft>,
@@ -201,7 +205,11 @@ impl TarScanner {
     fn take_block(&mut self) -> Result<(), ScanErrorKind> {
         let is_zeros = self.block.iter().all(|byte| *byte == 0);
         match std::mem::replace(&mut self.state, State::Header) {
-            State::SparseMap { draft, reader, left } => self.take_map_block(draft, reader, left),
+            State::SparseMap {
+                draft,
+                reader,
+                left,
+            } => self.take_map_block(draft, reader, left),
             State::ZeroBlock if is_zeros => {
                 self.state = State::End;
                 Ok(())
@@ -272,7 +280,11 @@ impl TarScanner {
         let sparse = pending.pax.sparse.clone();
         let (mut entry, type_flag) = merge(header, pending)?;
         let is_file = type_flag == b'0';
-        let version = if is_file { sparse_version(&sparse) } else { None };
+        let version = if is_file {
+            sparse_version(&sparse)
+        } else {
+            None
+        };
         if let (Some(_), Some(name)) = (&version, &sparse.name) {
             entry.path.clone_from(name);
         }
@@ -333,7 +345,11 @@ impl TarScanner {
         if left == 0 {
             return Err(ScanErrorKind::Sparse("the map is longer than the entry"));
         }
-        self.state = State::SparseMap { draft, reader, left };
+        self.state = State::SparseMap {
+            draft,
+            reader,
+            left,
+        };
         Ok(())
     }
 
@@ -349,17 +365,26 @@ impl TarScanner {
             | EntryKind::BlockDevice { .. }
             | EntryKind::Fifo => 0,
         };
-        let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let xattrs: usize = entry
+            .xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         self.text_len += (entry.path.len() + link_len + xattrs) as u64;
         if self.text_len > TEXT_LEN_MAX {
-            return Err(ScanErrorKind::TooMuchText { limit: TEXT_LEN_MAX });
+            return Err(ScanErrorKind::TooMuchText {
+                limit: TEXT_LEN_MAX,
+            });
         }
         Ok(())
     }
 
     /// Passes over `data` bytes and what fills up their last block.
     fn skip(&mut self, data: u64) -> Result<(), ScanErrorKind> {
-        let end = self.offset.checked_add(data).and_then(|end| end.checked_add(TAR_BLOCK_LEN));
+        let end = self
+            .offset
+            .checked_add(data)
+            .and_then(|end| end.checked_add(TAR_BLOCK_LEN));
         // Offsets of files are signed, everywhere.
         if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return Err(ScanErrorKind::TooLong);
@@ -389,7 +414,12 @@ impl TarScanner {
     /// Remembers the best name there is for the entry whose header is in `block`.
     fn remember_name(&mut self) {
         let Pending { pax, name, .. } = &self.pending;
-        let long_name = pax.sparse.name.as_ref().or(name.as_ref()).or(pax.path.as_ref());
+        let long_name = pax
+            .sparse
+            .name
+            .as_ref()
+            .or(name.as_ref())
+            .or(pax.path.as_ref());
         let best = long_name.map_or_else(|| c_string(&self.block[..100]), Vec::as_slice);
         self.name.clear();
         self.name.extend_from_slice(best);
@@ -404,7 +434,9 @@ impl Default for TarScanner {
 
 /// Joins a header with what the helper entries before it said. A file's data is not set yet.
 fn merge(header: Header, pending: Pending) -> Result<(TarEntry, u8), ScanErrorKind> {
-    let Pending { pax, name, link, .. } = pending;
+    let Pending {
+        pax, name, link, ..
+    } = pending;
     let path = name.or(pax.path).unwrap_or(header.path);
     let target = link.or(pax.link_path).unwrap_or(header.link_name);
     let type_flag = match header.type_flag {

@@ -19,7 +19,10 @@ pub(super) fn sparse_version(records: &SparseRecords) -> Option<SparseVersion> {
     match (records.major, records.minor) {
         (Some(1), Some(0)) => Some(SparseVersion::InData),
         (None, None) | (Some(0), Some(0 | 1)) => {
-            let map = records.map.clone().or_else(|| records.part_count.map(|_| Vec::new()))?;
+            let map = records
+                .map
+                .clone()
+                .or_else(|| records.part_count.map(|_| Vec::new()))?;
             Some(SparseVersion::Records(map))
         }
         _ => None,
@@ -66,7 +69,9 @@ pub(super) fn data_map(
         stored += len;
     }
     if stored != stored_len {
-        return Err(ScanErrorKind::Sparse("the parts are shorter than the entry"));
+        return Err(ScanErrorKind::Sparse(
+            "the parts are shorter than the entry",
+        ));
     }
     Ok(DataMap { size, segments })
 }

@@ -78,7 +78,10 @@ impl LayerTree {
         let Some((name, parents)) = components.split_last() else {
             return Ok(());
         };
-        if components.iter().any(|component| Marker::of(component) == Marker::Ignored) {
+        if components
+            .iter()
+            .any(|component| Marker::of(component) == Marker::Ignored)
+        {
             return Ok(());
         }
         let parent = self.make_directory(parents)?;
@@ -127,7 +130,7 @@ impl LayerTree {
         if matches!(kind, InodeKind::Symlink { .. }) {
             attributes.mode = 0o777;
         }
-        attributes.xattrs = kept_xattrs(entry, takes_user_xattrs(&kind))?;
+        attributes.xattrs = kept_xattrs(entry, user_xattrs(&kind))?;
         self.add_child(parent, name, LayerNode::Leaf { kind, attributes });
         Ok(())
     }
@@ -140,7 +143,7 @@ impl LayerTree {
         entry: &TarEntry,
     ) -> Result<(), MergeErrorKind> {
         let mut attributes = attributes_of(entry);
-        let xattrs = kept_xattrs(entry, true)?;
+        let xattrs = kept_xattrs(entry, UserXattrs::Kept)?;
         if let Some(LayerNode::Directory(directory)) = existing.map(|node| &mut self.nodes[node]) {
             // Attributes are only ever set, never taken away, when a directory is unpacked again.
             let earlier = directory.attributes.take();
@@ -171,17 +174,22 @@ impl LayerTree {
         let missing = || MergeErrorKind::LinkTargetMissing(target.to_vec());
         let components = clean(target);
         let (target_name, target_parents) = components.split_last().ok_or_else(missing)?;
-        let target_parent = self.resolve(target_parents)?.existing().ok_or_else(missing)?;
+        let target_parent = self
+            .resolve(target_parents)?
+            .existing()
+            .ok_or_else(missing)?;
         let node = self.child(target_parent, target_name).ok_or_else(missing)?;
         let LayerNode::Leaf { kind, attributes } = &mut self.nodes[node] else {
             return Err(MergeErrorKind::LinkToDirectory(target.to_vec()));
         };
-        let xattrs = kept_xattrs(entry, takes_user_xattrs(kind))?;
+        let xattrs = kept_xattrs(entry, user_xattrs(kind))?;
         attributes.xattrs.extend(xattrs);
         check_xattrs_len(&attributes.xattrs)?;
         (attributes.uid, attributes.gid) = (entry.uid, entry.gid);
         attributes.mtime = bounded(entry.mtime);
-        self.directory_mut(parent).children.insert(name.to_vec(), node);
+        self.directory_mut(parent)
+            .children
+            .insert(name.to_vec(), node);
         Ok(())
     }
 
@@ -212,6 +220,10 @@ impl LayerTree {
             }
             let known = place.existing().and_then(|node| self.child(node, name));
             let Some(node) = known else {
+                // A symbolic link's target may hold what an entry's name may not.
+                if name.len() > NAME_LEN_MAX {
+                    return Err(MergeErrorKind::NameTooLong);
+                }
                 place.missing.push(name.to_vec());
                 continue;
             };
@@ -248,7 +260,9 @@ impl LayerTree {
     fn add_child(&mut self, parent: NodeIndex, name: &[u8], node: LayerNode) -> NodeIndex {
         let index = self.nodes.len();
         self.nodes.push(node);
-        self.directory_mut(parent).children.insert(name.to_vec(), index);
+        self.directory_mut(parent)
+            .children
+            .insert(name.to_vec(), index);
         index
     }
 
@@ -278,7 +292,10 @@ impl Place {
 
     /// The directory itself, if all of it exists.
     fn existing(&self) -> Option<NodeIndex> {
-        self.nodes.last().copied().filter(|_| self.missing.is_empty())
+        self.nodes
+            .last()
+            .copied()
+            .filter(|_| self.missing.is_empty())
     }
 
     /// Goes to the parent; the root is its own.
@@ -329,14 +346,26 @@ fn bounded(mtime: Timestamp) -> Timestamp {
     mtime
 }
 
-/// Linux has `user.*` only on files and directories.
-fn takes_user_xattrs(kind: &InodeKind) -> bool {
-    matches!(kind, InodeKind::File { .. } | InodeKind::Directory { .. })
+/// What becomes of `user.*` attributes: Linux has them only on files and directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UserXattrs {
+    Kept,
+    Dropped,
+}
+
+fn user_xattrs(kind: &InodeKind) -> UserXattrs {
+    match kind {
+        InodeKind::File { .. } | InodeKind::Directory { .. } => UserXattrs::Kept,
+        InodeKind::Symlink { .. }
+        | InodeKind::CharDevice { .. }
+        | InodeKind::BlockDevice { .. }
+        | InodeKind::Fifo => UserXattrs::Dropped,
+    }
 }
 
 fn kept_xattrs(
     entry: &TarEntry,
-    takes_user: bool,
+    user: UserXattrs,
 ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, MergeErrorKind> {
     let mut kept = BTreeMap::new();
     for (name, value) in &entry.xattrs {
@@ -345,7 +374,7 @@ fn kept_xattrs(
             name => {
                 let is_user = name.len() > 5 && name.starts_with(b"user.");
                 let is_security = name.len() > 9 && name.starts_with(b"security.");
-                is_security || (is_user && takes_user)
+                is_security || (is_user && user == UserXattrs::Kept)
             }
         };
         if !is_kept {
@@ -362,7 +391,10 @@ fn kept_xattrs(
 
 fn check_xattrs_len(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), MergeErrorKind> {
     // Eight bytes for each: four in front, and at most three to fill up.
-    let len: usize = xattrs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let len: usize = xattrs
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 8)
+        .sum();
     if len > XATTRS_LEN_MAX {
         return Err(MergeErrorKind::XattrsTooLong);
     }

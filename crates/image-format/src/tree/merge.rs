@@ -24,10 +24,12 @@ pub fn merge_layers(layers: &[LayerScan]) -> Result<RootTree, MergeError> {
         if layer_index >= LAYERS_MAX {
             return Err(error(b"", MergeErrorKind::TooManyLayers));
         }
-        let device = u32::try_from(layer_index).map_err(|_| error(b"", MergeErrorKind::TooManyLayers))?;
+        let device =
+            u32::try_from(layer_index).map_err(|_| error(b"", MergeErrorKind::TooManyLayers))?;
         let mut tree = LayerTree::new();
         for entry in &layer.entries {
-            tree.apply(entry, device).map_err(|kind| error(&entry.path, kind))?;
+            tree.apply(entry, device)
+                .map_err(|kind| error(&entry.path, kind))?;
         }
         merged.lay_over(tree).map_err(|kind| error(b"", kind))?;
     }
@@ -56,7 +58,12 @@ impl Merged {
             let Some(LayerNode::Directory(upper)) = nodes[node].take() else {
                 continue;
             };
-            let LayerDirectory { attributes, children, whiteouts, is_opaque } = upper;
+            let LayerDirectory {
+                attributes,
+                children,
+                whiteouts,
+                is_opaque,
+            } = upper;
             if let Some(attributes) = attributes {
                 self.inodes[lower.index()].attributes = attributes;
             }
@@ -64,7 +71,9 @@ impl Merged {
             if is_opaque {
                 known.clear();
             }
-            whiteouts.iter().for_each(|name| drop(known.remove(name)));
+            for name in &whiteouts {
+                known.remove(name);
+            }
             for (name, child) in children {
                 let id = match (&nodes[child], placed[child]) {
                     (_, Some(id)) => id,

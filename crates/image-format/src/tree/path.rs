@@ -39,7 +39,8 @@ impl<'a> Marker<'a> {
         if name.starts_with(b".wh..wh.") {
             return Self::Ignored;
         }
-        name.strip_prefix(b".wh.").map_or(Self::None, Self::Whiteout)
+        name.strip_prefix(b".wh.")
+            .map_or(Self::None, Self::Whiteout)
     }
 }
 
@@ -60,7 +61,11 @@ mod tests {
             ("...", "..."),
         ];
         for (path, wanted) in table {
-            assert_eq!(clean(path.as_bytes()).join(&b'/'), wanted.as_bytes(), "{path}");
+            assert_eq!(
+                clean(path.as_bytes()).join(&b'/'),
+                wanted.as_bytes(),
+                "{path}"
+            );
         }
     }
 
