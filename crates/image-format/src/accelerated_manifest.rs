@@ -397,7 +397,8 @@ mod tests {
 
     #[test]
     fn what_claims_to_be_accelerated_and_is_not_is_named() {
-        let cases: [(fn(&mut ImageManifest), &str); 8] = [
+        type Change = fn(&mut ImageManifest);
+        let cases: [(Change, &str); 8] = [
             (
                 |m| drop(m.annotations.remove(annotations::FORMAT)),
                 "annotation dev.slipway.format is missing",
@@ -420,7 +421,7 @@ mod tests {
                         &mut m.layers[1].annotations,
                         annotations::CHUNK_TABLE_SIZE,
                         "99999999999",
-                    )
+                    );
                 },
                 "layer 1 has no usable chunk table",
             ),

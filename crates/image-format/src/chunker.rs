@@ -1,6 +1,6 @@
 //! Where a layer's tar is cut.
 //!
-//! The content says where, as in FastCDC, so equal content in two layers mostly gives equal chunks. But
+//! The content says where, as in `FastCDC`, so equal content in two layers mostly gives equal chunks. But
 //! a chunk has to be whole blocks of the tar, and every entry of a tar starts at a block: so
 //! the only places looked at are the ends of blocks, and what is hashed is the block before.
 //! That finds equal content as well as a hash that rolls over every byte does, at many times its

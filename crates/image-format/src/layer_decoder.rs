@@ -218,7 +218,7 @@ mod tests {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(WINDOW_LOG_MAX + 1).unwrap();
         encoder.include_contentsize(false).unwrap();
-        encoder.write_all(&[7; 100_000]).unwrap();
+        encoder.write_all(&vec![7; 100_000]).unwrap();
         let blob = encoder.finish().unwrap();
         let error = decode(&blob).unwrap_err();
         assert!(error.to_string().contains("memory"), "{error}");

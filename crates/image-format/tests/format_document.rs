@@ -2,6 +2,8 @@
 //!
 //! When the format changes on purpose, the failing test prints the block to paste.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -107,8 +109,9 @@ fn hex_dump(bytes: &[u8]) -> String {
         }
         (last, is_starred) = (Some(line), false);
         write!(dump, "{:08x} ", index * 16).unwrap();
-        line.iter()
-            .for_each(|byte| write!(dump, " {byte:02x}").unwrap());
+        for byte in line {
+            write!(dump, " {byte:02x}").unwrap();
+        }
         dump.push('\n');
     }
     writeln!(dump, "{:08x}", bytes.len()).unwrap();
@@ -168,14 +171,14 @@ fn the_documented_bytes_are_read() {
     assert_eq!(table.blob_len(), blob.len() as u64);
 
     let mut decoder = ChunkDecoder::new().unwrap();
-    let mut decoded = Vec::new();
+    let mut actual_tar = Vec::new();
     for chunk in table.iter() {
         let start = usize::try_from(chunk.stored_range.start).unwrap();
         let end = usize::try_from(chunk.stored_range.end).unwrap();
         let untrusted = decoder.decode(&blob[start..end], &chunk).unwrap();
-        decoded.extend_from_slice(untrusted.verify(&chunk).unwrap().bytes());
+        actual_tar.extend_from_slice(untrusted.verify(&chunk).unwrap().bytes());
     }
-    assert_eq!(decoded, tar);
+    assert_eq!(actual_tar, tar);
 
     let tree = decompress_root_tree(&parse_hex_dump(documented("root-tree-stored"))).unwrap();
     assert_eq!(tree, parse_hex_dump(documented("root-tree")));
