@@ -174,9 +174,8 @@ impl LayerCache {
     /// The disk failed.
     pub fn import_whole(&self, diff_id: &Digest) -> io::Result<WholeLayerWriter> {
         let directory = self.fresh_path("incoming", &LayerKey::DiffId(*diff_id));
-        std::fs::create_dir(&directory)?;
-        let tar = open_tar(&directory)?;
-        lock_shared(&tar)?;
+        // As for a layer: another process may sweep it away before it is locked.
+        let tar = Self::lock_tar(&directory)?;
         Ok(WholeLayerWriter {
             cache: self.clone(),
             diff_id: *diff_id,
@@ -302,7 +301,7 @@ impl LayerCache {
             path: directory.clone(),
             source,
         };
-        let tar = self.lock_tar(&directory).map_err(fail)?;
+        let tar = Self::lock_tar(&directory).map_err(fail)?;
         let actual_len = tar.metadata().map_err(fail)?.len();
         if actual_len > table.tar_len() {
             let path = tar_path(&directory);
@@ -337,7 +336,7 @@ impl LayerCache {
     }
 
     /// Opens the tar and locks it, so that nobody removes the layer.
-    fn lock_tar(&self, directory: &Path) -> io::Result<File> {
+    fn lock_tar(directory: &Path) -> io::Result<File> {
         for _ in 0..OPEN_ATTEMPTS_MAX {
             std::fs::create_dir_all(directory)?;
             let tar = open_tar(directory)?;
@@ -472,10 +471,10 @@ impl LayerCache {
         let directory = self.directory_of(key);
         let lock = match File::open(tar_path(&directory)) {
             Ok(tar) => tar,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match directory.exists() {
-                true => return self.take_out(key, &directory),
-                false => return Ok(Removed::Absent),
-            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A layer without a tar cannot be open; take_out finds out whether there is one.
+                return self.take_out(key, &directory);
+            }
             Err(error) => return Err(error),
         };
         if !lock_exclusive(&lock)? {

@@ -175,9 +175,8 @@ impl Strategy {
         terrain: &dyn Terrain,
         line: &Line,
     ) -> Plan {
-        let mut plan = Plan::default();
         if needed.is_empty() {
-            return plan;
+            return Plan::default();
         }
         self.tick += 1;
         let start = terrain.tar_range(needed.start).start;
@@ -189,7 +188,7 @@ impl Strategy {
 
         let demand_end = needed_end.max(start + miss_len);
         let reach = needed.start..end_of_run(terrain, needed.end, demand_end);
-        plan.demand = self.split(wanted_runs(terrain, reach.clone()), terrain);
+        let demand = self.split(wanted_runs(terrain, reach.clone()), terrain);
         stream.start = start;
         stream.end = terrain.tar_range(reach.end - 1).end;
 
@@ -198,18 +197,17 @@ impl Strategy {
             Likelihood::Proven => stream.window,
             Likelihood::Guess => self.guess_len(),
         };
-        self.plan_ahead(&mut stream, likelihood, len, terrain, &mut plan);
+        let ahead = self.plan_ahead(&mut stream, likelihood, len, terrain);
         self.keep(stream);
-        plan
+        Plan { demand, ..ahead }
     }
 
     /// Plans for a read that touched the marked chunk.
     pub(crate) fn on_marker(&mut self, chunk: u32, terrain: &dyn Terrain) -> Plan {
-        let mut plan = Plan::default();
         self.tick += 1;
         let marked = |stream: &Stream| stream.marker.is_some_and(|(_, marker)| marker == chunk);
         let Some(position) = self.streams.iter().position(marked) else {
-            return plan;
+            return Plan::default();
         };
         let mut stream = self.streams.swap_remove(position);
         if matches!(stream.marker, Some((Likelihood::Guess, _))) {
@@ -220,24 +218,23 @@ impl Strategy {
         stream.proven_steps += 1;
         stream.window = (stream.window * 2).min(self.options.window_max);
         let window = stream.window;
-        self.plan_ahead(&mut stream, Likelihood::Proven, window, terrain, &mut plan);
+        let plan = self.plan_ahead(&mut stream, Likelihood::Proven, window, terrain);
         self.keep(stream);
         plan
     }
 
     /// Guesses for a line that has nothing to do: behind the latest miss that has guesses left.
     pub(crate) fn on_idle(&mut self, terrain: &dyn Terrain) -> Plan {
-        let mut plan = Plan::default();
         let idle_len_max = self.options.idle_len_max;
         let streams = self.streams.iter().enumerate();
         let candidates = streams.filter(|(_, stream)| stream.idle_len < idle_len_max);
         let Some((position, _)) = candidates.max_by_key(|(_, stream)| stream.used_tick) else {
-            return plan;
+            return Plan::default();
         };
         let mut stream = self.streams.swap_remove(position);
         let len = self.options.idle_piece_len.max(1);
         stream.idle_len += len;
-        self.plan_ahead(&mut stream, Likelihood::Guess, len, terrain, &mut plan);
+        let plan = self.plan_ahead(&mut stream, Likelihood::Guess, len, terrain);
         self.streams.push(stream);
         plan
     }
@@ -273,23 +270,24 @@ impl Strategy {
         likelihood: Likelihood,
         len: u64,
         terrain: &dyn Terrain,
-        plan: &mut Plan,
-    ) {
+    ) -> Plan {
         let first = chunk_from(terrain, stream.end);
         let last = chunk_from(terrain, stream.end.saturating_add(len));
         if first >= last {
-            return;
+            return Plan::default();
         }
         if likelihood == Likelihood::Guess {
             self.guess_share *= 1.0 - GUESS_WEIGHT;
         }
-        let runs = self.split(wanted_runs(terrain, first..last), terrain);
-        plan.ahead
-            .extend(runs.into_iter().map(|run| (likelihood, run)));
-        plan.marker = Some(first);
         stream.marker = Some((likelihood, first));
         stream.start = stream.end;
         stream.end = terrain.tar_range(last - 1).end;
+        let runs = self.split(wanted_runs(terrain, first..last), terrain);
+        Plan {
+            demand: Vec::new(),
+            ahead: runs.into_iter().map(|run| (likelihood, run)).collect(),
+            marker: Some(first),
+        }
     }
 
     /// Takes out the stream that a miss at `start` continues.

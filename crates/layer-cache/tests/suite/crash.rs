@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::small_layer::{Fault, FaultyDisk, SmallLayer, open_in_boot, open_with};
-use layer_cache::{Completion, LayerKey};
+use layer_cache::{Completion, LayerKey, LayerWrites};
 
 /// Names the directory to the child that is to be killed.
 const DIRECTORY: &str = "LAYER_CACHE_CRASH_DIRECTORY";
@@ -100,7 +101,11 @@ fn a_full_disk_at_any_write_claims_nothing_that_is_not_there() {
         let directory = tempfile::tempdir().unwrap();
         drop(open_in_boot(directory.path(), "one"));
         let disk = FaultyDisk::new(nth, Fault::Full);
-        let cache = open_with(directory.path(), "one", disk.clone());
+        let cache = open_with(
+            directory.path(),
+            "one",
+            Arc::clone(&disk) as Arc<dyn LayerWrites>,
+        );
         if let Ok(opened) = cache.open_lazy(&layer.digest(), &layer.encoded) {
             for index in 0..layer.table.len() {
                 let (chunk, bytes) = layer.chunk(index);

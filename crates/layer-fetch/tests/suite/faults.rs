@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -171,7 +172,8 @@ fn a_table_that_differs_from_the_blob_gives_no_byte() {
     let cached = cache
         .open_lazy(&oci::Digest::of(&encoded), &encoded)
         .unwrap();
-    let layer = fixture.engine.layer(cached, fixture.source.clone());
+    let source = Arc::clone(&fixture.source);
+    let layer = fixture.engine.layer(cached, source);
     let mut buffer = [0; 16];
     layer.read_into(&mut buffer, 0, soon()).unwrap();
     let error = layer

@@ -136,7 +136,7 @@ impl Drop for Running {
 
 #[async_trait]
 impl RangeSource for ScriptedSource {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "script"
     }
 

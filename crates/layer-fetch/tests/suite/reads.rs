@@ -93,7 +93,7 @@ fn demand_is_limited_to_its_connections() {
             scope.spawn(move || {
                 fixture
                     .read(reader * 3 * CHUNK_LEN..reader * 3 * CHUNK_LEN + 1)
-                    .unwrap()
+                    .unwrap();
             });
         }
     });
