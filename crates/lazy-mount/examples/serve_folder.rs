@@ -10,6 +10,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -21,17 +22,16 @@ use lazy_mount::{
     WorkerCommand,
 };
 
-const BROKEN_START: u64 = 1 << 20;
-const BROKEN_END: u64 = BROKEN_START + 4096;
+const BROKEN: Range<u64> = 1 << 20..(1 << 20) + 4096;
 
 struct Folder {
     files: Vec<(Vec<u8>, File, u64)>,
     delay: Duration,
-    is_broken: bool,
+    broken: Range<u64>,
 }
 
 impl Folder {
-    fn open(folder: &Path, delay: Duration, is_broken: bool) -> std::io::Result<Self> {
+    fn open(folder: &Path, delay: Duration, broken: Range<u64>) -> std::io::Result<Self> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
@@ -43,7 +43,7 @@ impl Folder {
         Ok(Self {
             files,
             delay,
-            is_broken,
+            broken,
         })
     }
 
@@ -81,7 +81,7 @@ impl LayerFiles for Folder {
     fn read(&self, node: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         std::thread::sleep(self.delay);
         let end = offset + buffer.len() as u64;
-        if self.is_broken && offset < BROKEN_END && end > BROKEN_START {
+        if offset < self.broken.end && end > self.broken.start {
             return Err(Errno::IO);
         }
         let file = Self::index(node)
@@ -133,7 +133,8 @@ fn run_worker(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let Inherited { worker, control } = fds.parse::<InheritedFds>()?.open()?;
     let delay = Duration::from_micros(delay.parse()?);
-    let files = Folder::open(folder, delay, mode == "broken")?;
+    let broken = if mode == "broken" { BROKEN } else { 0..0 };
+    let files = Folder::open(folder, delay, broken)?;
     if let Some(control) = control {
         std::thread::spawn(move || greet(&control));
     }

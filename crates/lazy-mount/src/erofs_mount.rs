@@ -130,7 +130,7 @@ fn attach(path: &Path) -> Result<LoopDevice, MountErofsError> {
     };
     let file = File::open(path).map_err(refused)?;
     let len = file.metadata().map_err(refused)?.len();
-    if len % BLOCK_LEN != 0 {
+    if !len.is_multiple_of(BLOCK_LEN) {
         return Err(MountErofsError::PartialBlock {
             path: path.to_owned(),
             len,

@@ -37,13 +37,17 @@ const ATTEMPTS_MAX: u32 = 1000;
 pub struct FuseWorker {
     fuse: Arc<OwnedFd>,
     slots: SlotTable,
+    slots_fd: OwnedFd,
 }
 
 impl FuseWorker {
-    pub(crate) fn new(fuse: OwnedFd, slots: SlotTable) -> Self {
+    /// Makes a worker of what was opened. The descriptors stay open under their numbers for as long as it
+    /// serves, so that a later keeper can find them.
+    pub(crate) fn new(fuse: OwnedFd, slots: SlotTable, slots_fd: OwnedFd) -> Self {
         Self {
             fuse: Arc::new(fuse),
             slots,
+            slots_fd,
         }
     }
 
@@ -72,6 +76,7 @@ impl FuseWorker {
         let shared = Arc::new(Shared {
             fuse: self.fuse,
             table: self.slots,
+            _slots_fd: self.slots_fd,
             directory: FuseDirectory::new(files),
             buffers: BufferPool::default(),
         });
@@ -113,6 +118,7 @@ pub enum ServeError {
 struct Shared {
     fuse: Arc<OwnedFd>,
     table: SlotTable,
+    _slots_fd: OwnedFd,
     directory: FuseDirectory,
     buffers: BufferPool,
 }
@@ -208,7 +214,7 @@ impl Shared {
 /// Answers a request with an error.
 pub(crate) fn send_error(fuse: &OwnedFd, unique: u64, errno: Errno) -> Result<(), Errno> {
     let header = OutHeader {
-        len: OutHeader::LEN as u32,
+        len: OutHeader::LEN,
         error: -errno.raw_os_error(),
         unique,
     };
@@ -216,7 +222,8 @@ pub(crate) fn send_error(fuse: &OwnedFd, unique: u64, errno: Errno) -> Result<()
 }
 
 fn send_body(fuse: &OwnedFd, unique: u64, body: &[u8]) -> Result<(), Errno> {
-    let len = u32::try_from(OutHeader::LEN + body.len()).map_err(|_too_long| Errno::TOOBIG)?;
+    let len =
+        u32::try_from(size_of::<OutHeader>() + body.len()).map_err(|_too_long| Errno::TOOBIG)?;
     let header = OutHeader {
         len,
         error: 0,

@@ -47,7 +47,7 @@ impl InheritedFds {
             Some(number) => Some(UnixListener::from(adopt(number, "control socket")?)),
             None => None,
         };
-        let worker = FuseWorker::new(fuse, SlotTable::open(&slots)?);
+        let worker = FuseWorker::new(fuse, SlotTable::open(&slots)?, slots);
         Ok(Inherited { worker, control })
     }
 }

@@ -16,6 +16,8 @@
 //! 1. A worker is started only after its predecessor was waited for, so two never share a slot.
 //! 2. A worker that waits for its own directory while it is killed is let go (`dying_worker`).
 //!
+//! A keeper that is killed itself leaves its worker serving; the next keeper takes over from that (`orphan`).
+//!
 //! # Concurrency
 //!
 //! One thread. [`Keeper::start`] is to be called before the process has any other.
@@ -36,12 +38,15 @@ use crate::inherited::InheritedFds;
 use crate::mount_table::{ReadMountTableError, Unmount, UnmountError, is_mounted, unmount};
 use crate::slots::{SlotTable, SlotTableError};
 
+use orphan::WorkerRecord;
 use signals::{Event, Signals};
 use worker_process::WorkerProcess;
 
+pub use orphan::AdoptError;
 pub use worker_process::WorkerCommand;
 
 mod dying_worker;
+mod orphan;
 mod signals;
 mod worker_process;
 
@@ -59,8 +64,9 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 pub struct KeeperOptions {
     /// The FUSE device, as a rule `/dev/fuse`.
     pub fuse_device: PathBuf,
-    /// Directory at which the layer files appear. It is created if absent; what a dead keeper left
-    /// mounted there is unmounted.
+    /// Directory at which the layer files appear. It is created if absent. What a dead keeper left there
+    /// is taken over with its readers if its worker still serves it, and unmounted if not.
+    /// A small file of the same name with `.keeper` appended says who serves it.
     pub mount_point: PathBuf,
     /// Path of the control socket, if there is to be one. Only root can connect.
     pub control_socket: Option<PathBuf>,
@@ -83,11 +89,18 @@ pub enum OnStop {
 #[derive(Debug)]
 pub struct Keeper {
     options: KeeperOptions,
+    held: Held,
+    record: WorkerRecord,
+    signals: Signals,
+}
+
+/// What each worker inherits.
+#[derive(Debug)]
+struct Held {
     fuse: OwnedFd,
     slots: SlotTable,
     slots_fd: OwnedFd,
     control: Option<UnixListener>,
-    signals: Signals,
 }
 
 impl Keeper {
@@ -100,22 +113,39 @@ impl Keeper {
     /// [`StartKeeperError`]; nothing stays mounted then.
     pub fn start(options: KeeperOptions) -> Result<Self, StartKeeperError> {
         let signals = Signals::block().map_err(StartKeeperError::Signals)?;
-        let (slots, slots_fd) = SlotTable::create()?;
-        prepare_mount_point(&options.mount_point)?;
-        let control = match &options.control_socket {
-            Some(path) => Some(listen(path).map_err(|source| StartKeeperError::Control {
-                path: path.clone(),
-                source,
+        let record = lock_record(&options.mount_point)?;
+        let orphan = match examine_mount_point(&options.mount_point)? {
+            MountPoint::Free => None,
+            MountPoint::Served => Some(record.read().ok_or_else(|| StartKeeperError::InUse {
+                path: options.mount_point.clone(),
             })?),
-            None => None,
         };
-        let fuse = mount_fuse(&options.fuse_device, &options.mount_point)?;
+        let mut held = if let Some(worker) = orphan {
+            orphan::adopt(worker)?
+        } else {
+            let (slots, slots_fd) = SlotTable::create()?;
+            let fuse = mount_fuse(&options.fuse_device, &options.mount_point)?;
+            Held {
+                fuse,
+                slots,
+                slots_fd,
+                control: None,
+            }
+        };
+        held.control = match (&options.control_socket, held.control) {
+            (Some(_), Some(adopted)) => Some(adopted),
+            (Some(path), None) => {
+                Some(listen(path).map_err(|source| StartKeeperError::Control {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+            (None, _) => None,
+        };
         Ok(Self {
             options,
-            fuse,
-            slots,
-            slots_fd,
-            control,
+            held,
+            record,
             signals,
         })
     }
@@ -133,7 +163,7 @@ impl Keeper {
     fn run_workers(&self) -> Result<(), RunKeeperError> {
         let mut fruitless_count = 0;
         loop {
-            let answered_before = self.slots.answered();
+            let answered_before = self.held.slots.answered();
             match self.run_worker()? {
                 Ending::Stopped => return Ok(()),
                 Ending::Exited(status) if status.success() => return Ok(()),
@@ -142,7 +172,7 @@ impl Keeper {
                     tracing::error!(%error, "the worker cannot be started again");
                 }
             }
-            let is_fruitful = self.slots.answered() != answered_before;
+            let is_fruitful = self.held.slots.answered() != answered_before;
             fruitless_count = if is_fruitful { 0 } else { fruitless_count + 1 };
             if self.wait_before_restart(restart_delay(fruitless_count))? == Event::Stop {
                 return Ok(());
@@ -152,23 +182,19 @@ impl Keeper {
 
     /// A worker that exits by itself before the directory ever worked would only do so again.
     fn judge(&self, status: ExitStatus) -> Result<(), RunKeeperError> {
-        if status.code().is_some() && self.slots.answered() == 0 {
+        if status.code().is_some() && self.held.slots.answered() == 0 {
             return Err(RunKeeperError::WorkerFailed { status });
         }
-        let pending = self.slots.pending().len();
+        let pending = self.held.slots.pending().len();
         tracing::warn!(%status, pending, "the worker ended and is started again");
         Ok(())
     }
 
     fn run_worker(&self) -> Result<Ending, RunKeeperError> {
-        let fds = InheritedFds {
-            fuse: self.fuse.as_raw_fd(),
-            slots: self.slots_fd.as_raw_fd(),
-            control: self.control.as_ref().map(AsRawFd::as_raw_fd),
-        };
+        let fds = self.held.fds();
         let mut worker = match WorkerProcess::spawn(&self.options.worker, fds) {
             Ok(worker) => worker,
-            Err(source) if self.slots.answered() == 0 => {
+            Err(source) if self.held.slots.answered() == 0 => {
                 return Err(RunKeeperError::Spawn {
                     program: self.options.worker.program.clone(),
                     source,
@@ -177,6 +203,9 @@ impl Keeper {
             Err(source) => return Ok(Ending::NotStarted(source)),
         };
         tracing::info!(worker.pid = worker.pid(), "the worker runs");
+        if let Err(error) = self.record.write(worker.pid(), fds) {
+            tracing::warn!(%error, "a later keeper will not be able to take over from this one");
+        }
         loop {
             if let Some(status) = worker.try_wait().map_err(RunKeeperError::Wait)? {
                 return Ok(Ending::Exited(status));
@@ -215,7 +244,7 @@ impl Keeper {
     }
 
     fn release_dying(&self, worker: &WorkerProcess) {
-        let released = dying_worker::release(worker.pid(), &self.slots, &self.fuse);
+        let released = dying_worker::release(worker.pid(), &self.held.slots, &self.held.fuse);
         if released != 0 {
             tracing::warn!(released, "a dying worker waited for itself and was let go");
         }
@@ -241,7 +270,10 @@ impl Keeper {
             OnStop::Leave => Ok(()),
             OnStop::Unmount => match unmount(&self.options.mount_point, Unmount::Lazy) {
                 // Unmounted by somebody else: that is how the worker came to exit with 0.
-                Ok(()) | Err(UnmountError::NotMounted { .. }) => Ok(()),
+                Ok(()) | Err(UnmountError::NotMounted { .. }) => {
+                    self.record.remove();
+                    Ok(())
+                }
                 Err(error) => Err(error.into()),
             },
         }
@@ -271,12 +303,15 @@ pub enum StartKeeperError {
     /// What a dead keeper left could not be removed.
     #[error("the mount of a keeper that is gone cannot be removed")]
     RemoveDead(#[source] UnmountError),
-    /// Somebody serves a mount there.
-    #[error("something is mounted at {path} already, and it answers", path = path.display())]
+    /// Another keeper runs, or something that is not ours is mounted.
+    #[error("the mount point {path} is in use: by another keeper, or by a mount that is not ours", path = path.display())]
     InUse {
         /// The mount point.
         path: PathBuf,
     },
+    /// The worker of a dead keeper serves the mount, and could not be taken over.
+    #[error("the directory of a keeper that is gone cannot be taken over")]
+    Adopt(#[from] AdoptError),
     /// The control socket could not be opened.
     #[error("the control socket {path} cannot be opened", path = path.display())]
     Control {
@@ -325,6 +360,16 @@ enum Ending {
     NotStarted(io::Error),
 }
 
+impl Held {
+    fn fds(&self) -> InheritedFds {
+        InheritedFds {
+            fuse: self.fuse.as_raw_fd(),
+            slots: self.slots_fd.as_raw_fd(),
+            control: self.control.as_ref().map(AsRawFd::as_raw_fd),
+        }
+    }
+}
+
 /// The first restart is at once, and so is each after a worker that had answered something.
 fn restart_delay(fruitless_count: u32) -> Duration {
     match fruitless_count {
@@ -335,25 +380,44 @@ fn restart_delay(fruitless_count: u32) -> Duration {
     }
 }
 
-fn prepare_mount_point(path: &Path) -> Result<(), StartKeeperError> {
+fn lock_record(mount_point: &Path) -> Result<WorkerRecord, StartKeeperError> {
+    let refused = |source| StartKeeperError::MountPoint {
+        path: mount_point.to_owned(),
+        source,
+    };
+    if let Some(parent) = mount_point.parent() {
+        std::fs::create_dir_all(parent).map_err(refused)?;
+    }
+    WorkerRecord::lock(mount_point)
+        .map_err(refused)?
+        .ok_or_else(|| StartKeeperError::InUse {
+            path: mount_point.to_owned(),
+        })
+}
+
+/// What is at the mount point, once a dead mount was removed.
+enum MountPoint {
+    Free,
+    Served,
+}
+
+fn examine_mount_point(path: &Path) -> Result<MountPoint, StartKeeperError> {
     let refused = |source| StartKeeperError::MountPoint {
         path: path.to_owned(),
         source,
     };
-    if is_mounted(path)? {
-        // The mount's root answers even without cached attributes, unless its keeper is gone.
-        let is_dead = match std::fs::metadata(path) {
-            Err(error) => error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()),
-            Ok(_) => false,
-        };
-        if !is_dead {
-            return Err(StartKeeperError::InUse {
-                path: path.to_owned(),
-            });
-        }
-        return unmount(path, Unmount::Lazy).map_err(StartKeeperError::RemoveDead);
+    if !is_mounted(path)? {
+        std::fs::create_dir_all(path).map_err(refused)?;
+        return Ok(MountPoint::Free);
     }
-    std::fs::create_dir_all(path).map_err(refused)
+    // The root of the mount answers, unless nobody holds its device any more.
+    let is_dead = std::fs::metadata(path)
+        .is_err_and(|error| error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()));
+    if !is_dead {
+        return Ok(MountPoint::Served);
+    }
+    unmount(path, Unmount::Lazy).map_err(StartKeeperError::RemoveDead)?;
+    Ok(MountPoint::Free)
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

@@ -29,7 +29,9 @@ pub use fs_context::FsContextError;
 pub use fuse_mount::MountFuseError;
 pub use fuse_worker::{FuseWorker, ServeError};
 pub use inherited::{InheritError, Inherited, InheritedFds, ParseInheritedFdsError};
-pub use keeper::{Keeper, KeeperOptions, OnStop, RunKeeperError, StartKeeperError, WorkerCommand};
+pub use keeper::{
+    AdoptError, Keeper, KeeperOptions, OnStop, RunKeeperError, StartKeeperError, WorkerCommand,
+};
 pub use layer_files::{FileEntry, LayerFiles};
 pub use loop_device::AttachLoopError;
 pub use mount_table::{

@@ -38,6 +38,10 @@ pub(crate) struct LoopDevice {
 impl LoopDevice {
     /// Attaches `backing` to a free loop device, with direct I/O where the file can do it.
     pub(crate) fn attach(backing: &File) -> Result<Self, AttachLoopError> {
+        Self::attach_in(Path::new("/dev"), backing)
+    }
+
+    fn attach_in(nodes: &Path, backing: &File) -> Result<Self, AttachLoopError> {
         let control = OpenOptions::new()
             .read(true)
             .write(true)
@@ -47,7 +51,7 @@ impl LoopDevice {
             // JUSTIFICATION: the number of the free device is the return value of an ioctl.
             // SAFETY: LOOP_CTL_GET_FREE takes no argument and touches no memory of ours.
             let number = unsafe { ioctl(&control, GetFree) }.map_err(AttachLoopError::NoneFree)?;
-            let (path, device, node) = open_node(number)?;
+            let (path, device, node) = open_node(nodes, number)?;
             match configure(&device, backing) {
                 Ok(()) => {
                     return Ok(Self {
@@ -118,8 +122,11 @@ impl Drop for OwnNode {
     }
 }
 
-fn open_node(number: u32) -> Result<(PathBuf, File, Option<OwnNode>), AttachLoopError> {
-    let path = PathBuf::from(format!("/dev/loop{number}"));
+fn open_node(
+    nodes: &Path,
+    number: u32,
+) -> Result<(PathBuf, File, Option<OwnNode>), AttachLoopError> {
+    let path = nodes.join(format!("loop{number}"));
     let mut node = None;
     loop {
         match File::open(&path) {
@@ -241,5 +248,27 @@ unsafe impl Ioctl for GetFree {
         _extract: *mut rustix::ffi::c_void,
     ) -> rustix::io::Result<Self::Output> {
         u32::try_from(answer).map_err(|_negative| Errno::NODEV)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root and loop devices"]
+    fn privileged_a_missing_node_is_made_and_removed_again() {
+        let nodes = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let mut backing = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut backing, &[7; 8192]).unwrap();
+        let devices: Vec<_> = (0..12)
+            .map(|_| LoopDevice::attach_in(nodes.path(), &backing).unwrap())
+            .collect();
+        for device in &devices {
+            assert!(device.path().starts_with(nodes.path()));
+            assert_eq!(std::fs::read(device.path()).unwrap(), [7; 8192]);
+        }
+        drop(devices);
+        assert_eq!(std::fs::read_dir(nodes.path()).unwrap().count(), 0);
     }
 }

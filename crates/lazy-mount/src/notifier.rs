@@ -62,7 +62,7 @@ impl Notifier {
 
     fn send(&self, code: i32, body: &[&[u8]]) -> Result<(), NotifyError> {
         let body_len: usize = body.iter().map(|part| part.len()).sum();
-        let len = u32::try_from(OutHeader::LEN + body_len)
+        let len = u32::try_from(size_of::<OutHeader>() + body_len)
             .map_err(|_too_long| NotifyError(Errno::TOOBIG))?;
         // A notice is an answer to request 0, with its code in the place of the error.
         let header = OutHeader {

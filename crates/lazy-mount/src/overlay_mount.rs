@@ -32,7 +32,6 @@ pub struct OverlayLayout<'a> {
 /// [`MountOverlayError`] with the kernel's reason.
 pub fn mount_overlay(layout: OverlayLayout<'_>) -> Result<(), MountOverlayError> {
     try_mount(layout).map_err(|source| MountOverlayError {
-        lower: layout.lower.to_owned(),
         upper: layout.upper.to_owned(),
         target: layout.target.to_owned(),
         source,
@@ -41,11 +40,8 @@ pub fn mount_overlay(layout: OverlayLayout<'_>) -> Result<(), MountOverlayError>
 
 /// The kernel did not make an overlay.
 #[derive(Debug, Error)]
-#[error("no overlay of {upper} over {lower} can be mounted at {target}",
-    upper = upper.display(), lower = lower.display(), target = target.display())]
+#[error("no overlay of {upper} can be mounted at {target}", upper = upper.display(), target = target.display())]
 pub struct MountOverlayError {
-    /// The lower directory.
-    pub lower: PathBuf,
     /// The upper directory.
     pub upper: PathBuf,
     /// Where it should have been mounted.

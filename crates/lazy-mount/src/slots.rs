@@ -22,7 +22,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
@@ -49,12 +49,11 @@ const VERSION: u32 = 1;
 struct TableHeader {
     magic: AtomicU64,
     version: AtomicU32,
-    slot_count: AtomicU32,
-    slot_len: AtomicU32,
+    slot_count: AtomicUsize,
+    slot_len: AtomicUsize,
     /// 0 until the kernel's INIT was answered.
     agreed_minor: AtomicU32,
     agreed_flags: AtomicU32,
-    padding: AtomicU32,
     /// How many requests all the workers have answered.
     answered: AtomicU64,
 }
@@ -92,10 +91,8 @@ impl SlotTable {
         let header = table.header();
         header.magic.store(MAGIC, Ordering::Relaxed);
         header.version.store(VERSION, Ordering::Relaxed);
-        header
-            .slot_count
-            .store(SLOT_COUNT as u32, Ordering::Relaxed);
-        header.slot_len.store(SLOT_LEN as u32, Ordering::Relaxed);
+        header.slot_count.store(SLOT_COUNT, Ordering::Relaxed);
+        header.slot_len.store(SLOT_LEN, Ordering::Relaxed);
         Ok((table, fd))
     }
 
@@ -111,8 +108,8 @@ impl SlotTable {
         let header = table.header();
         let is_ours = header.magic.load(Ordering::Relaxed) == MAGIC
             && header.version.load(Ordering::Relaxed) == VERSION
-            && header.slot_count.load(Ordering::Relaxed) as usize == SLOT_COUNT
-            && header.slot_len.load(Ordering::Relaxed) as usize == SLOT_LEN;
+            && header.slot_count.load(Ordering::Relaxed) == SLOT_COUNT
+            && header.slot_len.load(Ordering::Relaxed) == SLOT_LEN;
         if is_ours {
             Ok(table)
         } else {

@@ -1,5 +1,11 @@
 //! Root trees that the kernel mounts, by both roads, over plain files and over the FUSE directory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers fail as the test does"
+)]
+
 mod support;
 
 use std::fs::File;

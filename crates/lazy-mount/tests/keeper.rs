@@ -2,11 +2,18 @@
 //!
 //! The keeper and the worker are `examples/serve_folder.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers fail as the test does"
+)]
+
 mod support;
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -51,7 +58,7 @@ fn privileged_no_reader_notices_workers_that_are_killed_all_the_time() {
                 Arc::clone(&stop),
                 Arc::clone(&read_count),
             );
-            thread::spawn(move || read_at_random(&served, seed, &stop, &read_count))
+            thread::spawn(move || read_at_random(&served.mount_point, seed, &stop, &read_count))
         })
         .collect();
     let kill_count = served.kill_workers(Duration::from_millis(20), Duration::from_secs(10));
@@ -76,14 +83,14 @@ fn privileged_no_reader_notices_workers_that_are_killed_all_the_time() {
 
 /// Reads until told to stop; every read must give the right bytes. Returns how long the longest took.
 fn read_at_random(
-    served: &Served,
+    mount_point: &Path,
     seed: u64,
     stop: &AtomicBool,
     read_count: &AtomicU64,
 ) -> Duration {
     const LEN: u64 = 16 << 20;
-    let name = if seed % 2 == 0 { "a" } else { "b" };
-    let file = File::open(served.mount_point.join(name)).unwrap();
+    let name = if seed.is_multiple_of(2) { "a" } else { "b" };
+    let file = File::open(mount_point.join(name)).unwrap();
     let mut random = seed + 1;
     let mut longest = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {
@@ -179,7 +186,7 @@ fn privileged_a_stopped_keeper_leaves_no_mount_and_no_process() {
     let file = File::open(served.mount_point.join("a")).unwrap();
     served.stop();
     assert!(!lazy_mount::is_mounted(&served.mount_point).unwrap());
-    assert!(!std::path::Path::new(&format!("/proc/{worker}")).exists());
+    assert!(!Path::new(&format!("/proc/{worker}")).exists());
     assert!(!served.control.exists());
     let mut rest = Vec::new();
     assert!((&file).read_to_end(&mut rest).is_err());
@@ -193,4 +200,58 @@ fn privileged_the_mount_of_a_dead_keeper_is_replaced() {
     assert!(lazy_mount::is_mounted(&served.mount_point).unwrap());
     served.restart();
     assert!(std::fs::read(served.mount_point.join("a")).unwrap() == content("a", 0, 1 << 20));
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn privileged_readers_do_not_notice_that_the_keeper_itself_is_killed() {
+    const LEN: usize = 16 << 20;
+    let mut served = Served::start(&[("a", LEN), ("b", LEN)], "200", "plain");
+    let stop = Arc::new(AtomicBool::new(false));
+    let read_count = Arc::new(AtomicU64::new(0));
+    let readers: Vec<_> = (0..8_u64)
+        .map(|seed| {
+            let mount_point = served.mount_point.clone();
+            let (stop, read_count) = (Arc::clone(&stop), Arc::clone(&read_count));
+            thread::spawn(move || read_at_random(&mount_point, seed, &stop, &read_count))
+        })
+        .collect();
+    let mut greeting = served.greeting();
+    for _ in 0..10 {
+        served.kill_keeper();
+        assert_eq!(
+            served.greeting(),
+            greeting,
+            "the worker goes on without its keeper"
+        );
+        served.restart();
+        let next = served.greeting();
+        assert_ne!(next, greeting);
+        greeting = next;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let longest = readers
+        .into_iter()
+        .map(|reader| reader.join().unwrap())
+        .max()
+        .unwrap();
+    println!(
+        "{} reads, longest {longest:?}",
+        read_count.load(Ordering::Relaxed)
+    );
+    assert!(
+        longest < Duration::from_secs(5),
+        "a reader was hanging for {longest:?}"
+    );
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn privileged_a_second_keeper_for_the_same_mount_point_is_refused() {
+    let served = Served::start(&[("a", 1)], "0", "plain");
+    assert!(!served.second_keeper().success());
+    assert_eq!(
+        std::fs::read(served.mount_point.join("a")).unwrap(),
+        content("a", 0, 1)
+    );
 }

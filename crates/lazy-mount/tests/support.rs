@@ -115,10 +115,20 @@ impl Served {
         assert!(status.success(), "{status}");
     }
 
-    pub(crate) fn kill_keeper_and_worker(&mut self) {
-        let worker = self.worker_pid();
+    pub(crate) fn kill_keeper(&mut self) {
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
+    }
+
+    pub(crate) fn second_keeper(&self) -> std::process::ExitStatus {
+        spawn_keeper(&self.folder, &self.delay, &self.mode)
+            .wait()
+            .unwrap()
+    }
+
+    pub(crate) fn kill_keeper_and_worker(&mut self) {
+        let worker = self.worker_pid();
+        self.kill_keeper();
         signal(worker, Signal::KILL);
         wait_until(Duration::from_secs(5), || {
             std::fs::metadata(&self.mount_point).is_err()

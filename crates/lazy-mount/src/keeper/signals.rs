@@ -50,9 +50,8 @@ impl Signals {
         }
         // JUSTIFICATION: as above.
         // SAFETY: just opened, and nobody else knows its number.
-        Ok(Self {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-        })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
     }
 
     /// Waits for the next event. A wish to stop comes before a child's end.

@@ -38,7 +38,7 @@ pub struct OutHeader {
 
 impl OutHeader {
     /// Length of the header in bytes.
-    pub const LEN: usize = size_of::<Self>();
+    pub const LEN: u32 = 16;
 }
 
 /// `struct fuse_init_in` as it was before it grew (7.36): the rest is not needed.
