@@ -43,17 +43,19 @@ mod cache;
 mod cached_layer;
 mod files;
 mod layer_key;
+mod open_error;
 mod presence;
 mod record;
 mod usage;
 mod whole_layer;
 
 pub use boot_id::BootId;
-pub use cache::{CacheOptions, LayerCache, OpenCacheError, OpenLayerError};
+pub use cache::{CacheOptions, LayerCache};
 pub use cached_layer::{
     AdmitError, CachedLayer, CheckpointError, CompleteError, Completion, Recheck, Scrubbed,
 };
 pub use files::{DirectWrites, LayerWrites, WriteStep};
 pub use layer_key::{LayerKey, ParseLayerKeyError};
+pub use open_error::{OpenCacheError, OpenLayerError};
 pub use usage::{LayerUsage, PruneReport, RemoveError, Removed};
 pub use whole_layer::{ImportError, WholeLayer, WholeLayerWriter};

@@ -351,12 +351,14 @@ impl Stored {
         match self {
             Self::File(file) => file.read_exact_at(&mut bytes, range.start)?,
             Self::Frame(frame) => {
-                let start = usize::try_from(range.start % frame.len() as u64).unwrap_or(0);
-                let endless = frame.iter().cycle().skip(start);
-                bytes
-                    .iter_mut()
-                    .zip(endless)
-                    .for_each(|(target, byte)| *target = *byte);
+                let mut at = usize::try_from(range.start % frame.len() as u64).unwrap_or(0);
+                let mut rest = &mut bytes[..];
+                while !rest.is_empty() {
+                    let len = rest.len().min(frame.len() - at);
+                    rest[..len].copy_from_slice(&frame[at..at + len]);
+                    rest = &mut rest[len..];
+                    at = 0;
+                }
             }
         }
         Ok(bytes.into())

@@ -1,27 +1,23 @@
 //! A layer that can be read everywhere, whatever of it is there.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use thiserror::Error;
 
 use image_format::{ChunkDescriptor, ChunkTable, VerifiedChunk};
 use layer_cache::{CachedLayer, LayerKey, Recheck};
 
 use crate::engine::EngineShared;
 use crate::flight::{Flight, Landing, Watch};
+use crate::marker_filter::MarkerFilter;
+use crate::read_error::ReadError;
 use crate::request::{Purpose, Request, Try};
-use crate::source::{RangeSource, SourceError};
+use crate::source::RangeSource;
 use crate::stats::count;
 use crate::strategy::{Plan, Strategy, Terrain};
-
-/// Length that one bit of the marker filter stands for; a power of two.
-const MARKER_GRAIN: u64 = 64 << 10;
 
 /// How often a read begins anew because a flight was given up just before it came.
 ///
@@ -483,110 +479,6 @@ impl Terrain for View<'_> {
         !self.flights.contains_key(&index)
             && !self.cached.is_claimed(index)
             && !self.in_memory.contains(&index)
-    }
-}
-
-/// Why a read has no bytes. The container gets EIO for each.
-#[derive(Debug, Clone, Error)]
-pub enum ReadError {
-    /// The range does not lie inside the tar.
-    #[error("{len} bytes at {offset} are not inside the {tar_len} bytes of layer {key}")]
-    BeyondEnd {
-        /// The layer.
-        key: LayerKey,
-        /// Where the read begins.
-        offset: u64,
-        /// How long it is.
-        len: usize,
-        /// How long the tar is.
-        tar_len: u64,
-    },
-    /// The source sent other bytes than the chunk table says, twice.
-    #[error("source sends wrong bytes for chunk {chunk} of layer {key}")]
-    Mismatch {
-        /// The layer.
-        key: LayerKey,
-        /// The chunk.
-        chunk: u32,
-    },
-    /// The source will not send it, and asking again will not help.
-    #[error("source refuses layer {key}")]
-    Refused {
-        /// The layer.
-        key: LayerKey,
-        /// What it said.
-        source: Arc<SourceError>,
-    },
-    /// It did not come in time.
-    #[error("layer {key} at {offset} did not arrive in time")]
-    Deadline {
-        /// The layer.
-        key: LayerKey,
-        /// Where the read begins.
-        offset: u64,
-        /// The latest failure, if there was one.
-        source: Option<Arc<SourceError>>,
-    },
-    /// The cache file could not be read.
-    #[error("cache file of layer {key} could not be read")]
-    Disk {
-        /// The layer.
-        key: LayerKey,
-        /// What the kernel said.
-        #[source]
-        source: Arc<io::Error>,
-    },
-    /// The engine was stopped.
-    #[error("fetching was stopped")]
-    Stopped,
-}
-
-/// Which parts of a tar hold a marked chunk, roughly: the hit path asks it with a few loads.
-#[derive(Debug)]
-struct MarkerFilter {
-    words: Box<[AtomicU64]>,
-}
-
-impl MarkerFilter {
-    fn new(tar_len: u64) -> Self {
-        let words = tar_len.div_ceil(MARKER_GRAIN).div_ceil(64);
-        Self {
-            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-
-    fn touches(&self, range: &Range<u64>) -> bool {
-        Self::bits(range).any(|(word, bit)| {
-            self.words
-                .get(word)
-                .is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
-        })
-    }
-
-    fn set(&self, range: &Range<u64>) {
-        for (word, bit) in Self::bits(range) {
-            if let Some(word) = self.words.get(word) {
-                word.fetch_or(bit, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn clear(&self, range: &Range<u64>) {
-        for (word, bit) in Self::bits(range) {
-            if let Some(word) = self.words.get(word) {
-                word.fetch_and(!bit, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn bits(range: &Range<u64>) -> impl Iterator<Item = (usize, u64)> {
-        let grains = range.start / MARKER_GRAIN..range.end.div_ceil(MARKER_GRAIN);
-        grains.map(|grain| {
-            (
-                usize::try_from(grain / 64).unwrap_or(usize::MAX),
-                1 << (grain % 64),
-            )
-        })
     }
 }
 

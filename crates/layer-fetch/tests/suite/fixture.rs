@@ -213,17 +213,31 @@ impl LayerWrites for FullDisk {
     }
 }
 
-/// An engine whose runtime jumps over every wait, in a thread of its own.
-pub(crate) struct VirtualTime {
+/// How time passes for the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Jumps over every wait. Deadlines of tasks pass while decode threads work.
+    Virtual,
+    /// As everywhere.
+    Real,
+}
+
+/// A runtime in a thread of its own.
+pub(crate) struct RuntimeThread {
     pub(crate) handle: tokio::runtime::Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl VirtualTime {
-    pub(crate) fn start() -> Self {
+impl RuntimeThread {
+    pub(crate) fn start(pace: Pace) -> Self {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        let is_paused = pace == Pace::Virtual;
+        let runtime = builder
+            .enable_time()
+            .start_paused(is_paused)
+            .build()
+            .unwrap();
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -237,7 +251,7 @@ impl VirtualTime {
     }
 }
 
-impl Drop for VirtualTime {
+impl Drop for RuntimeThread {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -254,7 +268,7 @@ pub(crate) struct Fixture {
     pub(crate) layer: LazyLayer,
     pub(crate) disk: Arc<FullDisk>,
     pub(crate) directory: TempDir,
-    pub(crate) time: VirtualTime,
+    pub(crate) time: RuntimeThread,
 }
 
 impl Fixture {
@@ -274,8 +288,17 @@ impl Fixture {
         script: &[Answer],
         change: impl FnOnce(ScriptedSource) -> ScriptedSource,
     ) -> Self {
+        Self::at(Pace::Virtual, options, script, change)
+    }
+
+    pub(crate) fn at(
+        pace: Pace,
+        options: FetchOptions,
+        script: &[Answer],
+        change: impl FnOnce(ScriptedSource) -> ScriptedSource,
+    ) -> Self {
         let stored = Stored::new();
-        let time = VirtualTime::start();
+        let time = RuntimeThread::start(pace);
         let source = Arc::new(change(ScriptedSource::new(&stored, script)));
         let directory = tempfile::tempdir().unwrap();
         let disk = Arc::new(FullDisk::default());
