@@ -11,6 +11,7 @@ use catalog::{FinishTaskError, TaskRecord};
 use convert::{ConvertError, ConvertOptions, convert_image};
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -103,17 +104,46 @@ impl Conversions {
         self.running.lock().remove(&task.id);
     }
 
-    async fn convert(&self, task: &TaskRecord, watch: &TaskWatch) -> Result<(), ConversionError> {
+    async fn convert(
+        &self,
+        task: &TaskRecord,
+        watch: &Arc<TaskWatch>,
+    ) -> Result<(), ConversionError> {
         self.content.catalog.check_task(task).await?;
         if let Some(made) = self.content.catalog.converted_before(task).await? {
             return Ok(self.content.catalog.finish_task(task, &made.digest).await?);
         }
+        self.convert_image(task, watch).await
+    }
+
+    /// Converts on a thread of its own: the conversion's future stays on the thread it began on.
+    /// Dropping this one ends it, and the result is then lost.
+    async fn convert_image(
+        &self,
+        task: &TaskRecord,
+        watch: &Arc<TaskWatch>,
+    ) -> Result<(), ConversionError> {
         let side = RepositorySide {
-            content: &self.content,
-            task,
+            content: self.content.clone(),
+            task: task.clone(),
         };
-        convert_image(&side, &side, &self.options, watch).await?;
-        Ok(())
+        let (options, watch) = (self.options.clone(), Arc::clone(watch));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let _stop_when_dropped = stop.drop_guard();
+        let runtime = Handle::current();
+        let converting = tokio::task::spawn_blocking(move || {
+            let conversion = convert_image(&side, &side, &options, watch.as_ref());
+            runtime.block_on(stopped.run_until_cancelled(conversion))
+        });
+        match converting.await {
+            Ok(Some(converted)) => converted.map(drop).map_err(Into::into),
+            Ok(None) => Err(ConversionError::Broken),
+            Err(cause) => {
+                tracing::error!(task.id, error = %cause, "the conversion broke off");
+                Err(ConversionError::Broken)
+            }
+        }
     }
 
     async fn settle(&self, task: &TaskRecord, result: Result<(), ConversionError>) {
@@ -152,6 +182,9 @@ enum ConversionError {
     /// The image could not be converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// The conversion ended without a result: a fault of the program.
+    #[error("the conversion broke off; the log of the registry says where")]
+    Broken,
     /// The result cannot be tagged.
     #[error(transparent)]
     Finish(#[from] FinishTaskError),

@@ -35,6 +35,8 @@ pub struct RegistryLimits {
     pub upload_sessions_max: usize,
     /// An upload session that nobody touches for so long is removed when another one begins.
     pub upload_idle_max: Duration,
+    /// Longest wait for another request on the same session, before a request is refused as busy.
+    pub upload_busy_max: Duration,
     /// A sender that is silent for so long within one request is cut off. Its session stays.
     pub body_idle_max: Duration,
 }
@@ -47,6 +49,8 @@ impl Default for RegistryLimits {
             // 50 clients with five uploads each, as Docker has.
             upload_sessions_max: 256,
             upload_idle_max: Duration::from_hours(1),
+            // A client that was cut off may come back before its old connection is seen to be gone.
+            upload_busy_max: Duration::from_secs(10),
             // Clients give up by themselves after 30 to 60 s.
             body_idle_max: Duration::from_mins(1),
         }

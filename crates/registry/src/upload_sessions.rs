@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use blob_store::{BlobStore, BlobUpload, WriteBlobError};
 use oci::RepositoryName;
@@ -20,10 +19,6 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::RegistryLimits;
-
-/// Longest wait for another request on the same session. A client that was cut off comes back
-/// faster than its old connection is seen to be gone.
-const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// The sessions of a registry.
 #[derive(Debug)]
@@ -88,7 +83,7 @@ impl UploadSessions {
             session.used = Instant::now();
             Arc::clone(&session.upload)
         };
-        let held = timeout(BUSY_WAIT, upload.lock_owned()).await;
+        let held = timeout(self.limits.upload_busy_max, upload.lock_owned()).await;
         let held = held.map_err(|_elapsed| SessionError::Busy { id })?;
         if held.is_none() {
             return Err(absent());
@@ -146,6 +141,8 @@ pub(crate) enum SessionError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use blob_store::ObjectBlobStore;
     use tempfile::TempDir;
 
@@ -170,25 +167,38 @@ mod tests {
         assert!(sessions.hold(&app(), id).await.is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_session_makes_room_for_another() {
+    #[tokio::test]
+    async fn a_session_beyond_the_limit_is_refused() {
         let limits = RegistryLimits {
             upload_sessions_max: 1,
             ..RegistryLimits::default()
         };
         let (sessions, _directory) = sessions(limits);
-        let first = sessions.begin(&app()).await.unwrap();
+        sessions.begin(&app()).await.unwrap();
         let refused = sessions.begin(&app()).await;
         assert!(matches!(refused, Err(SessionError::TooMany { limit: 1 })));
-        tokio::time::advance(limits.upload_idle_max).await;
+    }
+
+    #[tokio::test]
+    async fn an_idle_session_makes_room_for_another() {
+        let limits = RegistryLimits {
+            upload_sessions_max: 1,
+            upload_idle_max: Duration::ZERO,
+            ..RegistryLimits::default()
+        };
+        let (sessions, _directory) = sessions(limits);
+        let first = sessions.begin(&app()).await.unwrap();
         sessions.begin(&app()).await.unwrap();
         let gone = sessions.hold(&app(), first).await;
         assert!(matches!(gone, Err(SessionError::Absent { .. })));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_second_request_on_a_session_waits_and_is_then_refused() {
-        let (sessions, _directory) = sessions(RegistryLimits::default());
+        let (sessions, _directory) = sessions(RegistryLimits {
+            upload_busy_max: Duration::ZERO,
+            ..RegistryLimits::default()
+        });
         let id = sessions.begin(&app()).await.unwrap();
         let _held = sessions.hold(&app(), id).await.unwrap();
         let second = sessions.hold(&app(), id).await;

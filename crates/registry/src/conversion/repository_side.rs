@@ -16,12 +16,12 @@ use crate::manifest_push::ManifestPush;
 
 /// The repository of a task, read at the task's source and written at its accelerated tag.
 #[derive(Debug)]
-pub(super) struct RepositorySide<'registry> {
-    pub(super) content: &'registry Content,
-    pub(super) task: &'registry TaskRecord,
+pub(super) struct RepositorySide {
+    pub(super) content: Content,
+    pub(super) task: TaskRecord,
 }
 
-impl RepositorySide<'_> {
+impl RepositorySide {
     fn subject(&self, kind: &str, digest: &Digest) -> String {
         format!("{kind} {digest} of {}", self.task.repository)
     }
@@ -53,7 +53,7 @@ impl RepositorySide<'_> {
 }
 
 #[async_trait]
-impl ImageSource for RepositorySide<'_> {
+impl ImageSource for RepositorySide {
     async fn manifest(&self, digest: Option<&Digest>) -> Result<SourceManifest, SourceError> {
         let digest = digest.unwrap_or(&self.task.source);
         let subject = self.subject("manifest", digest);
@@ -95,7 +95,7 @@ impl ImageSource for RepositorySide<'_> {
 }
 
 #[async_trait]
-impl ImageTarget for RepositorySide<'_> {
+impl ImageTarget for RepositorySide {
     async fn has_blob(&self, digest: &Digest) -> Result<bool, TargetError> {
         let found = self.content.blob_size(&self.task.repository, digest).await;
         let found = found.map_err(|cause| self.not_stored("blob", digest)(cause.into()))?;
@@ -138,7 +138,7 @@ impl ImageTarget for RepositorySide<'_> {
         let finished = self
             .content
             .catalog
-            .finish_task(self.task, &manifest.digest)
+            .finish_task(&self.task, &manifest.digest)
             .await;
         finished
             .map_err(|cause| self.not_stored("accelerated tag of", &manifest.digest)(cause.into()))
