@@ -16,8 +16,8 @@
 //! 5. `.wh.x` hides the `x` of the layers below, `.wh..wh..opq` everything that they have in its directory; what the same
 //!    layer brings stays, whatever the order. Other names in `.wh..wh.` are ignored. A character device 0:0 is
 //!    overlayfs' own mark for a whiteout, and is one here.
-//! 6. A hard link's target is in the same layer. Its owner, time and attributes are applied to the inode that it shares;
-//!    its mode is not.
+//! 6. A hard link's target is in the same layer. Its mode, owner, time and attributes are applied to the inode that it
+//!    shares (the mode not to a symbolic link, which has none of its own).
 //! 7. Times before 1970, and later than nanoseconds in 64 bits reach (the year 2262), become 0, as with containerd.
 //! 8. Extended attributes are kept in `user.`, `security.`, `system.posix_acl_access` and
 //!    `system.posix_acl_default`. `trusted.*` is dropped since containerd refuses to set it, other namespaces since Linux
@@ -32,7 +32,9 @@
 //! # Where this differs from containerd
 //!
 //! In layers that hold both `.wh.x` and `x`: containerd fails or, if `x` is a directory, shows what the layers below have in
-//! it. The image specification says that a whiteout hides the lower `x`, and so do we.
+//! it. The image specification says that a whiteout hides the lower `x`, and so do we. And where an implied parent replaces
+//! a symbolic link of a lower layer, containerd gives it the attributes of the directory that the link leads to; here
+//! it is an implied directory as any other.
 
 mod error;
 mod layer;

@@ -103,6 +103,10 @@ impl ReferenceLayer {
         let is_merge = facts.type_flag == b'5' && self.is_directory(&path);
         if !is_merge {
             self.names.retain(|known, _| !known.starts_with(&path));
+            // What was marked below it goes with it; a mark on the name itself is about lower layers.
+            self.opaque.retain(|known| !known.starts_with(&path));
+            self.whiteouts
+                .retain(|known| !known.starts_with(&path) || *known == path);
         }
         if facts.type_flag == b'3' && facts.device == (0, 0) {
             self.whiteouts.insert(path);
@@ -135,6 +139,9 @@ impl ReferenceLayer {
         }
         let fresh = new_inode(facts, 0);
         (inode.owner, inode.mtime) = (fresh.owner, fresh.mtime);
+        if !matches!(inode.content, ReferenceContent::Symlink(_)) {
+            inode.mode = fresh.mode;
+        }
         inode.xattrs.extend(kept_xattrs(facts, &inode.content));
         self.names.insert(path, Some(index));
         Ok(())

@@ -186,6 +186,9 @@ impl LayerTree {
         attributes.xattrs.extend(xattrs);
         check_xattrs_len(&attributes.xattrs)?;
         (attributes.uid, attributes.gid) = (entry.uid, entry.gid);
+        if !matches!(kind, InodeKind::Symlink { .. }) {
+            attributes.mode = entry.mode;
+        }
         attributes.mtime = bounded(entry.mtime);
         self.directory_mut(parent)
             .children
