@@ -1,10 +1,13 @@
 //! An accelerated image: its index is fetched, its layers are opened and stay where they are.
 
-use std::{io::Read, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::{try_join, try_join_all};
-use image_format::{AcceleratedManifest, CHUNK_TABLE_LEN_MAX, erofs::ErofsTree};
+use image_format::{
+    AcceleratedManifest, CHUNK_TABLE_LEN_MAX, ChunkTable, ROOT_TREE_STORED_LEN_MAX,
+    decompress_root_tree, erofs::ErofsTree,
+};
 use oci::{Descriptor, Digest, ImageConfig, RepositoryClient};
 use tokio::task::spawn_blocking;
 
@@ -13,12 +16,6 @@ use crate::{
     image_record::{LayerRecord, write_atomically},
     resolve::ResolvedImage,
 };
-
-/// Longest stored root tree: a tree of 5 million files takes less.
-const STORED_TREE_LEN_MAX: u64 = 512 << 20;
-
-/// Longest root tree as it is mounted, for the same reason.
-const TREE_LEN_MAX: u64 = 2 << 30;
 
 /// Everything that a mount of an accelerated image needs, fetched and checked.
 pub(crate) struct FetchedIndex {
@@ -40,12 +37,16 @@ pub(crate) async fn fetch_index(
     directory: &Path,
 ) -> Result<FetchedIndex, NodeError> {
     let config = fetch(resolved, &accelerated.config, oci::CONFIG_LEN_MAX as u64);
-    let tree = fetch(resolved, &accelerated.root_tree, STORED_TREE_LEN_MAX);
+    let tree = fetch(
+        resolved,
+        &accelerated.root_tree,
+        ROOT_TREE_STORED_LEN_MAX,
+    );
     let tables = try_join_all(
         accelerated
             .layers
             .iter()
-            .map(|layer| fetch(resolved, &layer.chunk_table, CHUNK_TABLE_LEN_MAX as u64)),
+            .map(|layer| fetch(resolved, &layer.chunk_table, CHUNK_TABLE_LEN_MAX)),
     );
     let ((config, tree), tables) = try_join(try_join(config, tree), tables).await?;
     let fetched_bytes = [&config, &tree]
@@ -103,14 +104,18 @@ fn layer_records(
                     layer.chunk_table.digest
                 )
             };
-            let header = image_format::ChunkTable::decode(table)
-                .map_err(|error| invalid(resolved, part(), error))?;
+            let header =
+                ChunkTable::decode(table).map_err(|error| invalid(resolved, part(), error))?;
             if header.diff_id() != diff_id {
                 return Err(invalid(
                     resolved,
                     part(),
                     format!("it is for layer {}", header.diff_id()),
                 ));
+            }
+            if header.blob_len() != layer.stored.size {
+                let text = format!("it is for a blob of {} bytes", header.blob_len());
+                return Err(invalid(resolved, part(), text));
             }
             Ok(LayerRecord {
                 diff_id,
@@ -130,7 +135,8 @@ fn keep(
     stored: &[u8],
     tar_lens: &[u64],
 ) -> Result<(), NodeError> {
-    let tree = decompress(stored).map_err(|error| invalid_part(image, "its root tree", error))?;
+    let tree = decompress_root_tree(stored)
+        .map_err(|error| invalid_part(image, "its root tree", error))?;
     ErofsTree::parse(&tree, tar_lens)
         .map_err(|error| invalid_part(image, "its root tree", error))?;
     keep_tree(directory, config, &tree)
@@ -146,14 +152,6 @@ pub(crate) fn keep_tree(directory: &Path, config: &[u8], tree: &[u8]) -> Result<
         })?;
     }
     Ok(())
-}
-
-fn decompress(stored: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut tree = Vec::new();
-    zstd::Decoder::new(stored)?
-        .take(TREE_LEN_MAX)
-        .read_to_end(&mut tree)?;
-    Ok(tree)
 }
 
 /// The error of a part of an image that is not what it should be.

@@ -16,7 +16,7 @@ use layer_fetch::LazyLayer;
 use lazy_mount::{Errno, FileEntry, LayerFiles};
 use oci::Digest;
 use parking_lot::RwLock;
-use tracing::error;
+use tracing::{error, trace};
 
 /// The layers that the FUSE directory shows.
 #[derive(Debug)]
@@ -111,6 +111,7 @@ impl LayerFiles for LayerTable {
 
     fn read(&self, node: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         let layer = self.by_node(node).ok_or(Errno::NOENT)?;
+        trace!(layer = %layer.cached().key(), offset, len = buffer.len(), "read");
         let deadline = Instant::now() + self.read_deadline;
         match layer.read_into(buffer, offset, deadline) {
             Ok(()) => Ok(buffer.len()),
