@@ -92,7 +92,10 @@ impl SparseRecords {
     }
 }
 
-fn split_record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), ScanErrorKind> {
+/// Key and value of the first record, and what comes after it.
+type SplitRecord<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+fn split_record(bytes: &[u8]) -> Result<SplitRecord<'_>, ScanErrorKind> {
     let malformed = || ScanErrorKind::Pax("a record's length is wrong");
     let space = bytes
         .iter()

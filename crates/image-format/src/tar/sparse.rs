@@ -40,7 +40,7 @@ pub(super) fn data_map(
     tar_offset: u64,
     stored_len: u64,
 ) -> Result<DataMap, ScanErrorKind> {
-    if map.len() % 2 != 0 {
+    if !map.len().is_multiple_of(2) {
         return Err(ScanErrorKind::Sparse("a part has no length"));
     }
     if i64::try_from(size).is_err() {

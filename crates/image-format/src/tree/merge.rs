@@ -95,10 +95,11 @@ impl Merged {
 
     /// The directory that is there already, or a new one without attributes of its own.
     fn directory_at(&mut self, parent: InodeId, name: &[u8]) -> Result<InodeId, MergeErrorKind> {
-        if let Some(id) = self.children_mut(parent).get(name).copied() {
-            if matches!(self.inodes[id.index()].kind, InodeKind::Directory { .. }) {
-                return Ok(id);
-            }
+        let known = self.children_mut(parent).get(name).copied();
+        let is_directory =
+            |id: &InodeId| matches!(self.inodes[id.index()].kind, InodeKind::Directory { .. });
+        if let Some(id) = known.filter(is_directory) {
+            return Ok(id);
         }
         self.push(empty_directory(Attributes::implied_directory()))
     }
