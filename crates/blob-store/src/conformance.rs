@@ -65,6 +65,15 @@ macro_rules! blob_store_conformance {
             }
 
             #[tokio::test]
+            async fn a_discarded_upload_is_no_blob() {
+                let (store, _guard) = $new_store;
+                let mut upload = store.begin_upload().await.unwrap();
+                upload.write(Bytes::from_static(b"blob")).await.unwrap();
+                upload.discard().await;
+                assert_eq!(store.size(&Digest::of(b"blob")).await.unwrap(), None);
+            }
+
+            #[tokio::test]
             async fn an_empty_blob_is_a_blob() {
                 let (store, _guard) = $new_store;
                 let digest = Digest::of(b"");

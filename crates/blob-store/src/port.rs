@@ -72,7 +72,7 @@ pub trait BlobStore: Send + Sync + Debug {
     }
 }
 
-/// The bytes of a blob on their way in. Dropping it frees what they took.
+/// The bytes of a blob on their way in. Dropping it frees what they took, some time later.
 ///
 /// A call whose future is dropped half-way loses nothing: the upload can go on.
 #[async_trait]
@@ -95,4 +95,7 @@ pub trait BlobUpload: Send + Debug {
     /// [`CommitUploadError`] if the bytes have another digest, or could not be stored. What they
     /// took is freed.
     async fn commit(self: Box<Self>, digest: &Digest) -> Result<u64, CommitUploadError>;
+
+    /// Gives the bytes up. What they took is freed when this returns.
+    async fn discard(self: Box<Self>);
 }

@@ -88,8 +88,17 @@ impl Catalog {
         self.writes.close().await;
     }
 
+    /// Begins a transaction that writes. Every write goes through here, single ones too.
     async fn begin_write(&self) -> Result<Transaction<'_, Sqlite>, CatalogError> {
-        Ok(self.writes.begin_with("BEGIN IMMEDIATE").await?)
+        match self.writes.begin_with("BEGIN IMMEDIATE").await {
+            // SQLite ends a transaction by itself when the disk is full, and the connection's own
+            // count of transactions is then wrong for good: it is replaced.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writes.acquire().await?.close().await?;
+                Ok(self.writes.begin_with("BEGIN IMMEDIATE").await?)
+            }
+            begun => Ok(begun?),
+        }
     }
 
     fn now(&self) -> UnixMillis {

@@ -123,7 +123,7 @@ impl ObjectUpload {
         renamed
     }
 
-    async fn discard(&mut self) {
+    async fn abort(&mut self) {
         if let Err(cause) = self.parts.abort().await {
             tracing::debug!(error = %cause, "an upload could not be removed at once");
         }
@@ -158,12 +158,12 @@ impl BlobUpload for ObjectUpload {
         let actual = match self.finish().await {
             Ok(actual) => actual,
             Err(source) => {
-                self.discard().await;
+                self.abort().await;
                 return Err(failed(source));
             }
         };
         if actual != digest {
-            self.discard().await;
+            self.abort().await;
             let (expected, actual_len) = (digest, self.received_len);
             return Err(CommitUploadError::Mismatch {
                 expected,
@@ -174,6 +174,10 @@ impl BlobUpload for ObjectUpload {
         let published = self.publish(&super::blob_location(&digest)).await;
         published.map_err(|source| failed(WriteBlobError::Backend { source }))?;
         Ok(self.received_len)
+    }
+
+    async fn discard(mut self: Box<Self>) {
+        self.abort().await;
     }
 }
 

@@ -67,14 +67,16 @@ impl Catalog {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, CatalogError> {
+        let mut transaction = self.begin_write().await?;
         let done = sqlx::query(
             "DELETE FROM repository_blobs WHERE digest = ? \
              AND repository_id = (SELECT id FROM repositories WHERE name = ?)",
         )
         .bind(digest_bytes(digest))
         .bind(repository.as_str())
-        .execute(&self.writes)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(done.rows_affected() > 0)
     }
 

@@ -159,8 +159,8 @@ async fn append(parts: &Parts, place: &Place, piece: Piece) -> Result<Response, 
         Ok(()) => accepted(repository, *id, received_len),
         Err(cause) => {
             if !cause.is_resumable() {
-                drop(held.take());
                 parts.uploads.forget(*id);
+                discard(held.take()).await;
             }
             Err((&cause).into())
         }
@@ -188,6 +188,7 @@ async fn finish(
             *held = Some(upload);
         } else {
             parts.uploads.forget(*id);
+            upload.discard().await;
         }
         return Err((&cause).into());
     }
@@ -205,9 +206,15 @@ async fn show(parts: &Parts, (repository, id): &Place) -> Result<Response, OciEr
 
 async fn cancel(parts: &Parts, (repository, id): &Place) -> Result<Response, OciError> {
     let mut held = parts.uploads.hold(repository, *id).await?;
-    drop(held.take());
     parts.uploads.forget(*id);
+    discard(held.take()).await;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn discard(upload: Option<Box<dyn BlobUpload>>) {
+    if let Some(upload) = upload {
+        upload.discard().await;
+    }
 }
 
 /// Mounts a blob of another repository. `None` if there is nothing to mount: then the blob is

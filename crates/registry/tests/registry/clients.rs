@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::support::{TestRegistry, noise};
-use test_images::{Compression, Flavour, ImageBuilder, LayerBuilder};
+use test_images::{Compression, ImageBuilder, LayerBuilder};
 
 /// Runs a command to its end and returns what it printed.
 async fn run(program: &str, arguments: &[&str]) -> String {
@@ -21,14 +21,13 @@ async fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn write_image(directory: &Path, flavour: Flavour) -> String {
+fn write_image(directory: &Path) -> String {
     let tar = LayerBuilder::new()
         .dir("data")
         .file("data/noise", noise(5 << 20))
         .build();
     let other = LayerBuilder::new().file("hello", "hello").build();
     let image = ImageBuilder::new()
-        .flavour(flavour)
         .layer(tar, Compression::Gzip)
         .layer(other, Compression::Gzip);
     let image = image.write_layout(directory, "latest").unwrap();
@@ -42,7 +41,7 @@ async fn privileged_skopeo_pushes_inspects_copies_pulls_and_deletes() {
     let served = registry.serve().await;
     let directory = tempfile::tempdir().unwrap();
     let layout = directory.path().join("source");
-    let digest = write_image(&layout, Flavour::Oci);
+    let digest = write_image(&layout);
     let source = format!("oci:{}:latest", layout.display());
     let image = format!("docker://{}/team/app:1.0", served.address);
     let copy = format!("docker://{}/team/copy:2.0", served.address);
@@ -84,7 +83,7 @@ async fn privileged_podman_pulls_what_skopeo_pushed_and_pushes_it_again() {
     let served = registry.serve().await;
     let directory = tempfile::tempdir().unwrap();
     let layout = directory.path().join("source");
-    write_image(&layout, Flavour::Docker);
+    write_image(&layout);
     let source = format!("oci:{}:latest", layout.display());
     let image = format!("{}/team/app:1.0", served.address);
     let target = format!("docker://{image}");
@@ -121,7 +120,7 @@ async fn privileged_buildah_pulls_commits_and_pushes() {
     let served = registry.serve().await;
     let directory = tempfile::tempdir().unwrap();
     let layout = directory.path().join("source");
-    write_image(&layout, Flavour::Oci);
+    write_image(&layout);
     let source = format!("oci:{}:latest", layout.display());
     let image = format!("{}/team/base:1.0", served.address);
     let target = format!("docker://{image}");

@@ -29,20 +29,17 @@ async fn manifest_of(registry: &TestRegistry, reference: &str) -> ImageManifest 
 /// An image whose layer's gzip stream is damaged in the middle.
 fn corrupt_image() -> Image {
     let tar = LayerBuilder::new().file("content", noise(100_000)).build();
-    let good = ImageBuilder::new().layer(tar, Compression::Gzip).build();
-    let mut bytes = good.layers[0].bytes.clone();
+    let mut image = ImageBuilder::new().layer(tar, Compression::Gzip).build();
+    let mut bytes = image.layers[0].bytes.clone();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0xff;
-    let layer = test_images::Blob::new(good.layers[0].media_type, bytes);
-    let mut manifest: Value = serde_json::from_slice(&good.manifest.bytes).unwrap();
+    let layer = test_images::Blob::new(image.layers[0].media_type, bytes);
+    let mut manifest: Value = serde_json::from_slice(&image.manifest.bytes).unwrap();
     manifest["layers"][0] = layer.descriptor();
     let bytes = manifest.to_string().into_bytes();
-    let manifest = test_images::Blob::new(good.manifest.media_type, bytes);
-    Image {
-        manifest,
-        layers: vec![layer],
-        ..good
-    }
+    image.manifest = test_images::Blob::new(image.manifest.media_type, bytes);
+    image.layers = vec![layer];
+    image
 }
 
 #[tokio::test]

@@ -97,8 +97,15 @@ impl BlobUpload for FailsAtUpload {
     }
 
     async fn commit(self: Box<Self>, digest: &Digest) -> Result<u64, CommitUploadError> {
-        self.fuse.burn().map_err(not_stored(digest))?;
+        if let Err(cause) = self.fuse.burn() {
+            self.upload.discard().await;
+            return Err(not_stored(digest)(cause));
+        }
         self.upload.commit(digest).await
+    }
+
+    async fn discard(self: Box<Self>) {
+        self.upload.discard().await;
     }
 }
 

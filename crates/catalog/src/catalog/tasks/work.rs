@@ -39,9 +39,11 @@ impl Catalog {
     ///
     /// [`CatalogError`] if the database failed.
     pub async fn release_tasks(&self) -> Result<u64, CatalogError> {
+        let mut transaction = self.begin_write().await?;
         let done = sqlx::query("UPDATE tasks SET state = 'PENDING' WHERE state = 'RUNNING'")
-            .execute(&self.writes)
+            .execute(&mut *transaction)
             .await?;
+        transaction.commit().await?;
         Ok(done.rows_affected())
     }
 
@@ -130,6 +132,7 @@ impl Catalog {
     ///
     /// [`CatalogError`] if the database failed.
     pub async fn fail_task(&self, task: &TaskRecord, reason: &str) -> Result<bool, CatalogError> {
+        let mut transaction = self.begin_write().await?;
         let done = sqlx::query(
             "UPDATE tasks SET state = 'FAILED', error = ?, finished_ms = ? \
              WHERE id = ? AND source = ? AND state = 'RUNNING'",
@@ -138,8 +141,9 @@ impl Catalog {
         .bind(self.now().0)
         .bind(task.id)
         .bind(digest_bytes(&task.source))
-        .execute(&self.writes)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(done.rows_affected() > 0)
     }
 
