@@ -1,12 +1,13 @@
 //! Converts an image from one OCI layout to another and says how long it took.
 //!
-//! `convert_layout SOURCE_DIR SOURCE_TAG TARGET_DIR TARGET_TAG [LEVEL [THREADS]]`
+//! `convert_layout SOURCE_DIR SOURCE_TAG TARGET_DIR TARGET_TAG [LEVEL [THREADS [CHUNK_LEN]]]`
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use convert::{ConvertOptions, LayoutSide, NoProgress, convert_image};
+use image_format::ChunkSizes;
 use oci::OciLayout;
 
 #[tokio::main]
@@ -15,7 +16,7 @@ async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [source_dir, source_tag, target_dir, target_tag, rest @ ..] = arguments.as_slice() else {
         anyhow::bail!(
-            "usage: convert_layout SOURCE_DIR SOURCE_TAG TARGET_DIR TARGET_TAG [LEVEL [THREADS]]"
+            "usage: convert_layout SOURCE_DIR SOURCE_TAG TARGET_DIR TARGET_TAG [LEVEL [THREADS [CHUNK_LEN]]]"
         );
     };
     let source = LayoutSide::new(OciLayout::open(Path::new(source_dir))?, source_tag);
@@ -26,6 +27,10 @@ async fn main() -> Result<()> {
     }
     if let Some(threads) = rest.get(1) {
         options.threads = threads.parse().context("THREADS is a number")?;
+    }
+    if let Some(average) = rest.get(2) {
+        let average = average.parse().context("CHUNK_LEN is a number")?;
+        options.chunk_sizes = ChunkSizes::around(average)?;
     }
     let started = Instant::now();
     let converted = convert_image(&source, &target, &options, &NoProgress).await?;

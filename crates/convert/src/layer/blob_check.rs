@@ -102,6 +102,9 @@ pub(super) struct BlobCut;
 impl BlobCut {
     /// Tells whether `error` is this one, passed on by a decoder.
     pub(super) fn is_in(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+        let inner = error.get_ref();
+        inner
+            .and_then(|inner| inner.downcast_ref::<Self>())
+            .is_some()
     }
 }

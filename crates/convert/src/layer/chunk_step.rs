@@ -43,17 +43,17 @@ pub(super) fn scan_and_cut(
     let mut scanner = TarScanner::new();
     let mut chunker = Chunker::new(sizes);
     let mut sent = Ok(());
-    let mut send = |chunk| {
+    let mut hand_on = |chunk| {
         if sent.is_ok() {
             sent = outlet.send(chunk);
         }
     };
     while let Some(block) = blocks.take()? {
         scanner.feed(&block).map_err(LayerError::Scan)?;
-        chunker.feed(&block, &mut send);
+        chunker.feed(&block, &mut hand_on);
     }
     let scan = scanner.finish().map_err(LayerError::Scan)?;
-    chunker.finish(&mut send);
+    chunker.finish(&mut hand_on);
     sent?;
     outlet.order.finish()?;
     Ok(scan)

@@ -34,10 +34,10 @@ pub(super) fn prove(
             .read_exact_at(&mut frame, chunk.stored_range.start);
         read.map_err(|error| file.failed(error))?;
         let index = chunk.index;
-        let decoded = decoder
+        let untrusted = decoder
             .decode(&frame, &chunk)
             .map_err(|source| LayerError::ProofDecode { index, source })?;
-        let verified = decoded.verify(&chunk).map_err(LayerError::ProofDigest)?;
+        let verified = untrusted.verify(&chunk).map_err(LayerError::ProofDigest)?;
         hasher.update(verified.bytes());
     }
     let actual = hasher.finish();

@@ -1,6 +1,8 @@
 //! A tag of an OCI layout directory as source or target.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -87,16 +89,15 @@ impl ImageTarget for LayoutSide {
     async fn has_blob(&self, digest: &Digest) -> Result<bool, TargetError> {
         let path = self.layout.blob_path(digest);
         let exists = tokio::fs::try_exists(&path).await;
-        exists.map_err(|error| self.target_error(format!("blob {digest}"), error.into()))
+        exists.map_err(|error| self.target_error(&format!("blob {digest}"), error.into()))
     }
 
     async fn put_blob_file(&self, blob: &Descriptor, path: &Path) -> Result<(), TargetError> {
         let (digest, path) = (blob.digest, path.to_owned());
         let put = self
-            .blocking(move |layout| Ok(layout.put_blob_file(&digest, &path)?))
+            .blocking(move |layout| put_file(layout, digest, &path))
             .await;
-        put.map(drop)
-            .map_err(|error| self.target_error(format!("blob {digest}"), error))
+        put.map_err(|error| self.target_error(&format!("blob {digest}"), error))
     }
 
     async fn put_blob_bytes(&self, blob: &Descriptor, bytes: Bytes) -> Result<(), TargetError> {
@@ -105,7 +106,7 @@ impl ImageTarget for LayoutSide {
             .blocking(move |layout| Ok(layout.put_blob_bytes(&bytes)?))
             .await;
         put.map(drop)
-            .map_err(|error| self.target_error(format!("blob {digest}"), error))
+            .map_err(|error| self.target_error(&format!("blob {digest}"), error))
     }
 
     async fn put_manifest(&self, manifest: &Descriptor, body: Bytes) -> Result<(), TargetError> {
@@ -117,7 +118,7 @@ impl ImageTarget for LayoutSide {
         let put = self
             .blocking(move |layout| Ok(layout.set_tag(&tag, manifest)?))
             .await;
-        put.map_err(|error| self.target_error(format!("tag {}", self.tag), error))
+        put.map_err(|error| self.target_error(&format!("tag {}", self.tag), error))
     }
 }
 
@@ -126,7 +127,7 @@ impl LayoutSide {
         self.layout.directory().display().to_string()
     }
 
-    fn target_error(&self, subject: String, source: BoxError) -> TargetError {
+    fn target_error(&self, subject: &str, source: BoxError) -> TargetError {
         let subject = format!("{subject} in {}", self.place());
         TargetError { subject, source }
     }
@@ -152,6 +153,30 @@ fn read_manifest(
     };
     let body = layout.read_blob(&descriptor, MANIFEST_LEN_MAX)?;
     Ok(Some(SourceManifest { descriptor, body }))
+}
+
+/// Gives the file at `path` a second name in the layout. Where that cannot be, on another disk for
+/// example, it is copied.
+///
+/// The converter took the file's digest while it wrote it, and proved it: it is not read for that
+/// again.
+fn put_file(layout: &OciLayout, digest: Digest, path: &Path) -> Result<(), BoxError> {
+    if link_file(path, &layout.blob_path(&digest)).is_err() {
+        layout.put_blob_file(&digest, path)?;
+    }
+    Ok(())
+}
+
+fn link_file(path: &Path, target: &Path) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    // Temporary files are for their owner only, blobs are for everybody.
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.sync_all()?;
+    std::fs::hard_link(path, target)?;
+    let Some(directory) = target.parent() else {
+        return Ok(());
+    };
+    std::fs::File::open(directory)?.sync_all()
 }
 
 fn open_error(subject: String, error: io::Error) -> SourceError {

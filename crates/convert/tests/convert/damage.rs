@@ -27,10 +27,11 @@ async fn layer_error(place: &Place) -> (usize, LayerError) {
     let error = place.convert().await.unwrap_err();
     assert!(place.target_blobs().is_empty());
     assert_eq!(place.target().find_tag(TAG).unwrap(), None);
-    match error {
-        ConvertError::Layer { index, source, .. } => (index, *source),
-        error => panic!("{}", chain(&error)),
-    }
+    let message = chain(&error);
+    let ConvertError::Layer { index, source, .. } = error else {
+        panic!("{message}");
+    };
+    (index, *source)
 }
 
 #[tokio::test]

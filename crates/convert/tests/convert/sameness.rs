@@ -16,8 +16,12 @@ fn image() -> ImageBuilder {
 }
 
 async fn converted_with(change: impl FnOnce(&mut ConvertOptions)) -> Digest {
+    converted_from(image(), change).await
+}
+
+async fn converted_from(image: ImageBuilder, change: impl FnOnce(&mut ConvertOptions)) -> Digest {
     let place = Place::new();
-    image().write_layout(&place.source_dir(), TAG).unwrap();
+    image.write_layout(&place.source_dir(), TAG).unwrap();
     let mut options = place.options();
     change(&mut options);
     let target = LayoutSide::new(place.target(), TAG);
@@ -38,14 +42,16 @@ async fn the_number_of_threads_does_not_change_a_byte() {
     }
 }
 
-/// Pinned: whoever changes chunk borders, frames, tables, tree or manifest changes the digest of every converted image.
-/// A new release of zstd does so too; then this line changes with the reason in the changelog.
+/// Pinned: whoever changes chunk borders, frames, tables, tree or manifest changes the digest of every
+/// converted image, and so may a new release of zstd. Then this line changes, and the changelog says so.
 #[tokio::test]
 async fn the_same_image_gives_these_bytes_on_every_machine() {
-    let digest = converted_with(|_| {}).await.to_string();
+    // Not compressed: what gzip makes of a tar depends on the processor.
+    let image = ImageBuilder::new().layer(large_layer(7), Compression::None);
+    let digest = converted_from(image, |_| {}).await.to_string();
     assert_eq!(
         digest,
-        "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+        "sha256:66016fbff5928838d3570072e580338fc89132994440890f48cb90dde95d6f05"
     );
 }
 

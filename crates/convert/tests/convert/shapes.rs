@@ -109,26 +109,47 @@ async fn an_index_gives_an_index_of_its_platforms_and_shared_layers_are_converte
 #[tokio::test]
 async fn attestations_and_other_systems_are_left_out_of_the_index_and_listed() {
     let place = Place::new();
-    let image = ImageBuilder::new().layer(small_layer(), Compression::Gzip);
-    let windows = ImageBuilder::new()
-        .layer(small_layer(), Compression::Gzip)
-        .platform("amd64", None)
-        .build();
-    let source = IndexBuilder::new()
-        .image(image)
-        .write_layout(&place.source_dir(), TAG)
-        .unwrap();
+    let image = || ImageBuilder::new().layer(small_layer(), Compression::Gzip);
+    let index = IndexBuilder::new().image(image());
+    let source = index.write_layout(&place.source_dir(), TAG).unwrap();
     let mut index: Value = serde_json::from_slice(&source.index.bytes).unwrap();
-    let mut attestation = windows.descriptor();
-    attestation["digest"] = json!(sha256(b"an attestation that is never fetched"));
-    attestation["platform"] = json!({ "architecture": "unknown", "os": "unknown" });
-    index["manifests"].as_array_mut().unwrap().push(attestation);
+    let entries = index["manifests"].as_array_mut().unwrap();
+    entries.push(json!({
+        "mediaType": media_type::OCI_MANIFEST,
+        "digest": sha256(b"an attestation that is never fetched"),
+        "size": 36,
+        "platform": { "architecture": "unknown", "os": "unknown" },
+    }));
+    entries.push(windows_image(&place, image()));
     replace_top(&place, media_type::OCI_INDEX, &index);
 
     let converted = place.convert().await.unwrap();
     assert_eq!(converted.platforms.len(), 1);
-    assert_eq!(converted.left_out.len(), 1);
-    assert!(converted.left_out[0].reason.contains("attestation"));
+    let reasons: Vec<_> = converted
+        .left_out
+        .iter()
+        .map(|it| it.reason.as_str())
+        .collect();
+    assert_eq!(reasons.len(), 2);
+    assert!(
+        reasons[0].contains("attestation") && reasons[1].contains("windows"),
+        "{reasons:?}"
+    );
+}
+
+/// Writes `image` as one for Windows into the source, and describes it.
+fn windows_image(place: &Place, image: ImageBuilder) -> Value {
+    let image = image.build();
+    let mut config: Value = serde_json::from_slice(&image.config.bytes).unwrap();
+    config["os"] = json!("windows");
+    let config = Blob::new(media_type::OCI_CONFIG, config.to_string().into_bytes());
+    let mut manifest: Value = serde_json::from_slice(&image.manifest.bytes).unwrap();
+    manifest["config"] = config.descriptor();
+    let manifest = Blob::new(media_type::OCI_MANIFEST, manifest.to_string().into_bytes());
+    for blob in [config, manifest.clone()] {
+        fs::write(place.source_blob(&blob.digest), &blob.bytes).unwrap();
+    }
+    manifest.descriptor()
 }
 
 #[tokio::test]
@@ -154,9 +175,12 @@ async fn an_accelerated_image_is_not_converted_again() {
     }
 }
 
+/// What a test does to a manifest.
+type Change = fn(&mut Value);
+
 #[tokio::test]
 async fn what_is_no_image_or_cannot_be_converted_says_so() {
-    let cases: [(fn(&mut Value), &str); 7] = [
+    let cases: [(Change, &str); 7] = [
         (
             |it| it["artifactType"] = json!("application/x.chart"),
             "an artifact of type application/x.chart",
