@@ -1,6 +1,6 @@
 //! What the registry knows: repositories, tags, manifests, tasks.
 //!
-//! [`Catalog`] is a SQLite database. Each of its methods is one transaction.
+//! [`Catalog`] is an `SQLite` database. Each of its methods is one transaction.
 //!
 //! # Invariants
 //!

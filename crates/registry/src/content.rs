@@ -105,7 +105,10 @@ impl Content {
         self.store
             .put_bytes(&digest, body)
             .await
-            .map_err(|source| PutManifestError::Store { digest, source })?;
+            .map_err(|source| PutManifestError::Store {
+                digest,
+                source: Box::new(source),
+            })?;
         if let Err(source) = self.catalog.push_manifest(repository, &pushed).await {
             self.remove_if_unknown(&digest).await;
             return Err(PutManifestError::Refused { digest, source });

@@ -89,7 +89,7 @@ pub(crate) enum PutManifestError {
         /// The manifest.
         digest: Digest,
         /// The cause.
-        source: CommitUploadError,
+        source: Box<CommitUploadError>,
     },
     /// The catalog did not take it.
     #[error("manifest {digest} was not accepted")]

@@ -28,6 +28,10 @@ impl RegistryOptions {
 
 /// What the registry takes at most, and what it does at the limit.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "each is a maximum, and qualifiers come last in names"
+)]
 pub struct RegistryLimits {
     /// Longest blob in bytes. A longer one is refused while it comes.
     pub blob_len_max: u64,

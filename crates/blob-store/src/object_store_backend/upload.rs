@@ -90,12 +90,12 @@ impl ObjectUpload {
         self.gathered_len = 0;
         let written = self
             .parts
-            .put_part(PutPayload::from_iter(part.iter().cloned()));
-        let hashed = tokio::task::spawn_blocking(move || hash_part(hasher, &part));
+            .put_part(part.iter().cloned().collect::<PutPayload>());
+        let updated = tokio::task::spawn_blocking(move || hash_part(hasher, &part));
         self.tail = Tail::Flying(tokio::spawn(async move {
-            let (written, hashed) = futures::join!(written, hashed);
+            let (written, updated) = futures::join!(written, updated);
             written.map_err(|source| WriteBlobError::Backend { source })?;
-            hashed.map_err(|_panic| WriteBlobError::Broken)
+            updated.map_err(|_panic| WriteBlobError::Broken)
         }));
     }
 

@@ -28,7 +28,7 @@ impl RangeRequest {
         if spec.contains(',') {
             return Self::Whole;
         }
-        let (Some(first), Some(last)) = (bound(first), bound(last)) else {
+        let (Ok(first), Ok(last)) = (bound(first), bound(last)) else {
             return Self::Whole;
         };
         let range = match (first, last) {
@@ -54,22 +54,25 @@ pub(super) fn parse_content_range(value: &str) -> Option<Range<u64>> {
     let value = value.trim_start_matches([' ', '=']);
     let value = value.split('/').next()?;
     let (first, last) = value.split_once('-')?;
-    let (first, last) = (bound(first)??, bound(last)??);
+    let (first, last) = (bound(first).ok()??, bound(last).ok()??);
     let end = last.checked_add(1)?;
     (first <= last).then_some(first..end)
 }
 
-/// Reads a number that may be left out. `None` if it is no number.
-fn bound(text: &str) -> Option<Option<u64>> {
+/// A text that should be a number and is none.
+struct NotANumber;
+
+/// Reads a number that may be left out.
+fn bound(text: &str) -> Result<Option<u64>, NotANumber> {
     let text = text.trim();
     if text.is_empty() {
-        return Some(None);
+        return Ok(None);
     }
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+        return Err(NotANumber);
     }
     // A number beyond 64 bits is beyond every blob.
-    Some(Some(text.parse().unwrap_or(u64::MAX)))
+    Ok(Some(text.parse().unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

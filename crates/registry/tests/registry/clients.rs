@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -150,4 +151,85 @@ async fn privileged_buildah_pulls_commits_and_pushes() {
     buildah(&["commit", "--tls-verify=false", container, &built]).await;
     let pushed = registry.get("/v2/team/built/manifests/1.0").await;
     assert_eq!(pushed.status, axum::http::StatusCode::OK);
+}
+
+/// A containerd with everything in a directory of its own.
+struct Containerd {
+    socket: String,
+    _process: tokio::process::Child,
+}
+
+impl Containerd {
+    async fn start(directory: &Path) -> Self {
+        let socket = directory.join("containerd.sock");
+        let at = |name: &str| directory.join(name).display().to_string();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ntemp = {:?}\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = {:?}\n\
+             [plugins.\"io.containerd.internal.v1.opt\"]\npath = {:?}\n",
+            at("root"),
+            at("state"),
+            at("temp"),
+            socket.display().to_string(),
+            at("opt"),
+        );
+        std::fs::write(directory.join("config.toml"), config).unwrap();
+        let process = Command::new("containerd")
+            .args(["--config", &at("config.toml")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let ready = async {
+            while tokio::net::UnixStream::connect(&socket).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ready)
+            .await
+            .unwrap();
+        let socket = socket.display().to_string();
+        Self {
+            socket,
+            _process: process,
+        }
+    }
+
+    async fn ctr(&self, arguments: &[&str]) -> String {
+        run("ctr", &[&["-a", &self.socket], arguments].concat()).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root and containerd"]
+async fn privileged_ctr_pulls_and_pushes() {
+    let registry = TestRegistry::new().await;
+    let served = registry.serve().await;
+    let directory = tempfile::tempdir().unwrap();
+    let layout = directory.path().join("source");
+    let digest = write_image(&layout);
+    let source = format!("oci:{}:latest", layout.display());
+    let image = format!("{}/team/app:1.0", served.address);
+    let target = format!("docker://{image}");
+    let preserve = ["copy", "--dest-tls-verify=false", "--preserve-digests"];
+    run("skopeo", &[&preserve[..], &[&source, &target]].concat()).await;
+    let containerd = Containerd::start(directory.path()).await;
+    containerd
+        .ctr(&[
+            "images",
+            "pull",
+            "--plain-http",
+            "--snapshotter",
+            "native",
+            &image,
+        ])
+        .await;
+    let again = format!("{}/team/again:1.0", served.address);
+    containerd
+        .ctr(&["images", "push", "--plain-http", &again, &image])
+        .await;
+    let pushed = registry.head("/v2/team/again/manifests/1.0").await;
+    assert_eq!(pushed.header("docker-content-digest"), digest);
 }

@@ -1,5 +1,7 @@
 //! The registry as its clients see it.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod clients;
 mod conversion;
 mod durability;

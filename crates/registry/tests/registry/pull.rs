@@ -99,7 +99,7 @@ async fn a_blob_that_the_disk_lost_is_absent_and_can_be_pushed_again() {
     let file = registry
         .directory
         .join("content/blobs/sha256")
-        .join(&hex[..2])
+        .join(hex.split_at(2).0)
         .join(hex);
     std::fs::remove_file(file).unwrap();
     let path = format!("/v2/app/blobs/{digest}");

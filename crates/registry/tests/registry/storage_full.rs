@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use axum::http::StatusCode;
+use api::TaskState;
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
 use oci::Digest;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
@@ -100,4 +102,30 @@ async fn privileged_a_disk_that_fills_up_at_any_point_of_a_push_leaves_nothing_h
             "{free_kib} KiB free: {again:?}"
         );
     }
+}
+
+#[tokio::test]
+#[ignore = "needs root and mounts a tmpfs"]
+async fn privileged_a_conversion_on_a_full_disk_fails_and_succeeds_once_there_is_room() {
+    let disk = SmallDisk::new();
+    let registry = TestRegistry::open(disk.path()).await;
+    registry.accelerate("app", r#"{"enabled":true}"#).await;
+    registry
+        .push_image("app", "1.0", &image(&noise(4 << 20)))
+        .await;
+    let filler = disk.path().join("filler");
+    let filler_len = disk.free_bytes() - (2 << 20);
+    fs::write(&filler, vec![1; usize::try_from(filler_len).unwrap()]).unwrap();
+    let converter = registry.convert();
+    let task = registry.settled_task().await;
+    assert_eq!(task.state, TaskState::Failed);
+    let reason = task.error.unwrap();
+    assert!(reason.contains("No space left on device"), "{reason}");
+    assert_eq!(fs::read_dir(disk.path().join("work")).unwrap().count(), 0);
+    fs::remove_file(&filler).unwrap();
+    let path = format!("/api/v1/tasks/{}/retry", task.id);
+    registry.send(Method::POST, &path, &[], Body::empty()).await;
+    let task = registry.settled_task().await;
+    assert_eq!((task.state, task.error), (TaskState::Succeeded, None));
+    converter.stop().await;
 }

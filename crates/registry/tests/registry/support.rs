@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// Longest wait for a conversion of a small image on a busy machine.
-const CONVERSION_PATIENCE: Duration = Duration::from_secs(120);
+const CONVERSION_PATIENCE: Duration = Duration::from_mins(2);
 
 /// An answer with its whole body.
 #[derive(Debug)]
