@@ -1,7 +1,5 @@
 //! Why the node could not do what it was asked for, and what to do about it.
 
-use std::{io, path::PathBuf};
-
 use oci::{ClientError, ParseReferenceError};
 use thiserror::Error;
 
@@ -10,14 +8,6 @@ use crate::control::Failed;
 /// Why a node did not start.
 #[derive(Debug, Error)]
 pub enum OpenNodeError {
-    /// Its directory.
-    #[error("the node's directory {} could not be used", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
     /// Its cache.
     #[error("the layer cache could not be opened")]
     Cache(#[from] layer_cache::OpenCacheError),

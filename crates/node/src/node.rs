@@ -90,21 +90,15 @@ impl ProgressSink {
 impl Node {
     /// Opens the node's cache and every image that was prepared before, without the network.
     ///
-    /// Data is fetched on `runtime`.
+    /// Data is fetched on `runtime`. The directories were made before the FUSE directory was mounted:
+    /// looking at that one from here would wait for ourselves.
     ///
     /// # Errors
     ///
     /// [`OpenNodeError`]. An image that cannot be opened is logged and left out.
     pub fn open(runtime: Handle, options: NodeOptions) -> Result<Arc<Self>, OpenNodeError> {
-        let directories = &options.directories;
-        directories
-            .create()
-            .map_err(|source| OpenNodeError::Directory {
-                path: directories.root().to_owned(),
-                source,
-            })?;
         let node = Arc::new(Self {
-            cache: LayerCache::open(&directories.cache())?,
+            cache: LayerCache::open(&options.directories.cache())?,
             engine: FetchEngine::start(runtime, options.fetch.clone())?,
             client: RegistryClient::new(ClientOptions::default())?,
             layers: Arc::new(LayerTable::new(options.read_deadline)),

@@ -28,12 +28,7 @@ pub(crate) fn convert(args: &ConvertArgs, output: OutputFormat) -> Result<(), Fa
         ..ConvertOptions::in_dir(args.work_dir.clone().unwrap_or_else(default_work_dir))
     };
     let bars = ConversionBars::default();
-    let converting = convert_image(
-        source.as_ref(),
-        target.as_ref(),
-        &options,
-        &bars,
-    );
+    let converting = convert_image(source.as_ref(), target.as_ref(), &options, &bars);
     let converted = current_thread_runtime()?
         .block_on(converting)
         .map_err(|error| {
