@@ -16,6 +16,8 @@ use std::sync::mpsc;
 use std::{fmt, io, thread};
 
 use rustix::io::Errno;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
@@ -28,6 +30,9 @@ use crate::slots::{SLOT_COUNT, Slot, SlotTable};
 
 /// Stack of each thread in bytes. Only what is touched takes memory.
 const STACK_LEN: usize = 1 << 20;
+/// Niceness of the threads. Each wakes up to hand over what a reader waits for: on two busy cores 2,000 reads
+/// took 3.3 s with the niceness of everybody else and 0.6 s with a lower one.
+const THREAD_NICENESS: i32 = -10;
 /// How many workers may begin to answer one request before its reader gets an error: a request on
 /// which workers die must not kill all that follow. At one restart a second this is a quarter of an hour;
 /// under a test that kills every 20 ms, 20 s.
@@ -125,6 +130,8 @@ struct Shared {
 
 impl Shared {
     fn serve_slots(&self, mut slots: Vec<Slot>) -> Result<(), ServeError> {
+        // Best effort: it takes CAP_SYS_NICE, and without it everything works, later.
+        let _ = setpriority_process(Some(gettid()), THREAD_NICENESS);
         for slot in &mut slots {
             if slot.is_taken() {
                 self.answer_slot(slot);

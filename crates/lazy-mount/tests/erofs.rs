@@ -113,6 +113,9 @@ fn privileged_every_way_to_read_gives_the_layers_bytes() {
             .collect();
         for road in ROADS {
             let mounted = Mounted::new(road, folder, &devices);
+            if road == Road::Loop {
+                println!("direct I/O on loop devices: {:?}", direct_io_of(folder));
+            }
             read_in_every_way(&mounted.target);
         }
     }
@@ -210,13 +213,31 @@ fn privileged_an_image_of_120_layers_is_mounted_and_leaves_nothing_behind() {
     }
 }
 
+/// The direct I/O settings of the loop devices that have a file of this folder.
+fn direct_io_of(folder: &Path) -> Vec<String> {
+    let settings = loop_settings(folder).map(|settings| {
+        std::fs::read_to_string(settings.join("dio"))
+            .unwrap()
+            .trim()
+            .to_owned()
+    });
+    settings.collect()
+}
+
 /// How many loop devices have a file of this folder.
 fn loops_of(folder: &Path) -> usize {
+    loop_settings(folder).count()
+}
+
+fn loop_settings(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
     devices
-        .filter_map(|device| std::fs::read(device.path().join("loop/backing_file")).ok())
-        .filter(|file| String::from_utf8_lossy(file).starts_with(folder.to_str().unwrap()))
-        .count()
+        .map(|device| device.path().join("loop"))
+        .filter(move |settings| {
+            std::fs::read(settings.join("backing_file")).is_ok_and(|file| {
+                String::from_utf8_lossy(&file).starts_with(folder.to_str().unwrap())
+            })
+        })
 }
 
 fn loop_nodes() -> Vec<String> {
