@@ -169,8 +169,7 @@ impl ImageBuilder {
     /// What the file system says.
     pub fn write_layout(self, dir: &Path, tag: &str) -> io::Result<Image> {
         let image = self.build();
-        image.write_blobs(dir)?;
-        write_layout_index(dir, tag, image.descriptor())?;
+        image.write_layout(dir, tag)?;
         Ok(image)
     }
 
@@ -249,6 +248,16 @@ impl Image {
         let mut descriptor = self.manifest.descriptor();
         descriptor["platform"] = self.platform.clone();
         descriptor
+    }
+
+    /// Writes the image into a new OCI layout at `dir`, as `tag`.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn write_layout(&self, dir: &Path, tag: &str) -> io::Result<()> {
+        self.write_blobs(dir)?;
+        write_layout_index(dir, tag, self.descriptor())
     }
 
     pub(crate) fn write_blobs(&self, dir: &Path) -> io::Result<()> {
