@@ -1,3 +1,5 @@
+//! Tests of the FUSE directory's answers, without a kernel: requests in, replies out.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,13 +1,5 @@
 //! Root trees that the kernel mounts, by both roads, over plain files and over the FUSE directory.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test's helpers fail as the test does"
-)]
-
-mod support;
-
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{Served, content, wait_until};
 use image_format::erofs::write_erofs;
 use image_format::tar::TarScanner;
 use image_format::tree::merge_layers;
@@ -26,7 +19,6 @@ use lazy_mount::{
 };
 use rustix::fs::{Advice, fadvise};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use support::{Served, content, wait_until};
 use test_images::{Entry, LayerBuilder};
 
 const ROADS: [Road; 2] = [Road::File, Road::Loop];

@@ -1,5 +1,4 @@
 //! A served folder for tests, with its keeper and worker as processes.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;

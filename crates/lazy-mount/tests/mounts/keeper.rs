@@ -2,14 +2,6 @@
 //!
 //! The keeper and the worker are `examples/serve_folder.rs`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test's helpers fail as the test does"
-)]
-
-mod support;
-
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -19,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Served, content, wait_until};
 use rustix::fs::{Advice, fadvise};
-use support::{Served, content, wait_until};
 
 #[test]
 #[ignore = "needs root and /dev/fuse"]
