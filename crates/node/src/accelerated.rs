@@ -36,7 +36,7 @@ pub(crate) async fn fetch_index(
     accelerated: &AcceleratedManifest,
     directory: &Path,
 ) -> Result<FetchedIndex, NodeError> {
-    let config = fetch(resolved, &accelerated.config, oci::CONFIG_LEN_MAX as u64);
+    let config = fetch(resolved, &accelerated.config, oci::CONFIG_LEN_MAX);
     let tree = fetch(resolved, &accelerated.root_tree, ROOT_TREE_STORED_LEN_MAX);
     let tables = try_join_all(
         accelerated

@@ -121,7 +121,7 @@ pub enum CreateContainerError {
         /// The container.
         id: String,
         /// The cause.
-        source: MountOverlayError,
+        source: Box<MountOverlayError>,
     },
     /// Its user.
     #[error("the user of container {id} could not be found out")]
@@ -231,7 +231,7 @@ impl Container {
         })
         .map_err(|source| CreateContainerError::Mount {
             id: self.id.clone(),
-            source,
+            source: Box::new(source),
         })?;
         self.write_bundle(image, request)
     }
@@ -352,7 +352,7 @@ pub(crate) fn sweep(directories: &NodeDirectories) -> io::Result<Vec<Digest>> {
             Ok(Some(_abandoned)) => remove_directory(&directory),
             Ok(None) => used.extend(image_of(&directory)),
             Err(error) => {
-                warn!(directory = %directory.display(), %error, "container lock not read")
+                warn!(directory = %directory.display(), %error, "container lock not read");
             }
         }
     }

@@ -267,7 +267,11 @@ fn ask_once(
         match serde_json::from_slice(&line).map_err(|error| broken(error.into()))? {
             Reply::Progress(step) => progress(step),
             Reply::Failed(failed) => return Err(AskError::Refused(failed)),
-            reply => return Ok(reply),
+            reply @ (Reply::Prepared(_)
+            | Reply::Usage(_)
+            | Reply::Cache(_)
+            | Reply::Pruned(_)
+            | Reply::Status(_)) => return Ok(reply),
         }
     }
 }

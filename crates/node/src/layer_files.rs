@@ -75,8 +75,8 @@ fn is_layer(layer: &LazyLayer, table: &Digest) -> bool {
 
 /// Invariant 1. The first node numbers belong to the directory itself.
 fn node_of(table: &Digest) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *table.as_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(2)
+    let prefix = table.as_bytes().first_chunk().copied().unwrap_or_default();
+    u64::from_be_bytes(prefix).max(2)
 }
 
 impl LayerFiles for LayerTable {

@@ -211,19 +211,15 @@ impl Node {
         std::fs::create_dir_all(directory.join("root")).map_err(store_error(&directory))?;
         let accelerated = AcceleratedManifest::from_manifest(&resolved.manifest)
             .map_err(|error| invalid(resolved, "its annotations", error))?;
-        let (kind, layers, fetched_bytes) = match accelerated {
-            Some(accelerated) => {
-                let FetchedIndex {
-                    layers,
-                    fetched_bytes,
-                } = fetch_index(resolved, &accelerated, &directory).await?;
-                (ImageKind::Accelerated, layers, fetched_bytes)
-            }
-            None => {
-                let (layers, fetched_bytes) =
-                    self.load_plain(resolved, &directory, progress).await?;
-                (ImageKind::Plain, layers, fetched_bytes)
-            }
+        let (kind, layers, fetched_bytes) = if let Some(accelerated) = accelerated {
+            let FetchedIndex {
+                layers,
+                fetched_bytes,
+            } = fetch_index(resolved, &accelerated, &directory).await?;
+            (ImageKind::Accelerated, layers, fetched_bytes)
+        } else {
+            let (layers, fetched_bytes) = self.load_plain(resolved, &directory, progress).await?;
+            (ImageKind::Plain, layers, fetched_bytes)
         };
         let (layers, tables): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
         let record = ImageRecord {
@@ -253,7 +249,7 @@ impl Node {
     ) -> Result<(Vec<(LayerRecord, bytes::Bytes)>, u64), NodeError> {
         let config_fetched = resolved
             .repository
-            .fetch_blob_bytes(&resolved.manifest.config, oci::CONFIG_LEN_MAX as u64)
+            .fetch_blob_bytes(&resolved.manifest.config, oci::CONFIG_LEN_MAX)
             .await;
         let config = config_fetched.map_err(|source| NodeError::Fetch {
             image: resolved.reference.to_string(),
