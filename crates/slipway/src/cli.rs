@@ -206,6 +206,7 @@ pub(crate) enum NetworkChoice {
 
 /// Commands on images.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::doc_markdown, reason = "help text is shown as it is")]
 pub(crate) enum ImageCommand {
     /// Convert an image into an accelerated one
     ///

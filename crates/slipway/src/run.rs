@@ -76,17 +76,18 @@ fn prepare(directories: &NodeDirectories, image: &str) -> Result<Prepared, Failu
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    match reply? {
-        Reply::Prepared(prepared) => Ok(prepared),
-        _ => Err(unexpected()),
-    }
+    let Reply::Prepared(prepared) = reply? else {
+        return Err(unexpected());
+    };
+    Ok(prepared)
 }
 
 fn usage(directories: &NodeDirectories) -> Result<Usage, Failure> {
-    match ask(&directories.control_socket(), &Request::Usage, &mut |_| {})? {
-        Reply::Usage(usage) => Ok(usage),
-        _ => Err(unexpected()),
-    }
+    let reply = ask(&directories.control_socket(), &Request::Usage, &mut |_| {})?;
+    let Reply::Usage(usage) = reply else {
+        return Err(unexpected());
+    };
+    Ok(usage)
 }
 
 fn container_request(args: &RunArgs) -> Result<ContainerRequest, Failure> {

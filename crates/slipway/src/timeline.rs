@@ -103,14 +103,13 @@ impl Timeline {
             at = if index < 4 { at + ms } else { ms };
             text.push_str(&self.line(name, start, at));
         }
-        text.push_str(&format!(
+        text + &format!(
             "waited for data {} in {} reads · {} requests · {} fetched\n",
             units::milliseconds(self.wait_ms),
             self.waits,
             self.requests,
             units::bytes(self.bytes_fetched),
-        ));
-        text
+        )
     }
 
     /// One step as a bar on the time axis of the whole start.

@@ -2,6 +2,8 @@
 //!
 //! Every line of a code block that begins with `slipway` is looked up in the program's own help.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
