@@ -1,3 +1,5 @@
+//! Tests of the object store backend, on a disk, in memory and over failing stores.
+
 use std::fs;
 
 use bytes::Bytes;
