@@ -1,3 +1,5 @@
+//! Tests of the catalog over a database file of their own.
+
 use std::collections::BTreeMap;
 
 use oci::{Selector, Tag};
