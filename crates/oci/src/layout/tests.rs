@@ -1,3 +1,5 @@
+//! Tests of layouts on disk: what is written is read back, and nothing else is left.
+
 use tempfile::tempdir;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the manifest parser: what is accepted, what is refused, and that no bytes panic.
+
 use proptest::prelude::*;
 
 use super::*;
