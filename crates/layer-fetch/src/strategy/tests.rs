@@ -1,3 +1,5 @@
+//! Tests of the plan of fetches: examples, and properties of any sequence of reads.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::{prop, prop_assert, proptest};
