@@ -12,7 +12,7 @@ use std::{
 use lazy_mount::{
     Keeper, KeeperOptions, OnStop, RoadReport, StartKeeperError, WorkerCommand, probe_roads,
 };
-use node::{FileLock, NodeDirectories};
+use node::{FileLock, NodeDirectories, detach_dead_images, detach_images};
 use tracing::info;
 
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) fn node_alone(data: &Path, args: &NodeArgs) -> Result<(), Failure> {
         &config.node.fuse_device,
         args.road.unwrap_or(config.node.road),
     )?;
+    detach_dead_images(&directories);
     let keeper = Keeper::start(KeeperOptions {
         fuse_device: config.node.fuse_device,
         mount_point: directories.files(),
@@ -50,7 +51,10 @@ pub(crate) fn node_alone(data: &Path, args: &NodeArgs) -> Result<(), Failure> {
     })
     .map_err(|error| start_failure(&error))?;
     info!(directory = %directories.root().display(), road = road.as_str(), "node starts");
-    keeper.run().map_err(|error| Failure::of(&error))
+    let outcome = keeper.run();
+    // The worker unmounted what nobody uses, unless it was killed at the same time.
+    detach_images(&directories);
+    outcome.map_err(|error| Failure::of(&error))
 }
 
 fn lock(directories: &NodeDirectories) -> Result<FileLock, Failure> {
