@@ -192,16 +192,17 @@ impl Keeper {
 
     fn run_worker(&self) -> Result<Ending, RunKeeperError> {
         let fds = self.held.fds();
-        let mut worker = match WorkerProcess::spawn(&self.options.worker, fds) {
-            Ok(worker) => worker,
-            Err(source) if self.held.slots.answered() == 0 => {
-                return Err(RunKeeperError::Spawn {
-                    program: self.options.worker.program.clone(),
-                    source,
-                });
-            }
-            Err(source) => return Ok(Ending::NotStarted(source)),
-        };
+        let mut worker =
+            match WorkerProcess::spawn(&self.options.worker, fds, self.record.for_child(fds)) {
+                Ok(worker) => worker,
+                Err(source) if self.held.slots.answered() == 0 => {
+                    return Err(RunKeeperError::Spawn {
+                        program: self.options.worker.program.clone(),
+                        source,
+                    });
+                }
+                Err(source) => return Ok(Ending::NotStarted(source)),
+            };
         tracing::info!(worker.pid = worker.pid(), "the worker runs");
         if let Err(error) = self.record.write(worker.pid(), fds) {
             tracing::warn!(%error, "a later keeper will not be able to take over from this one");

@@ -4,18 +4,22 @@
 //! worker is, and under which numbers it has what it inherited. A new keeper that gets the lock while the
 //! directory is still served duplicates those descriptors out of the orphaned worker (`pidfd_getfd`),
 //! ends it, and starts a worker of its own. Readers wait in between, as they do for any new worker.
+//!
+//! A worker writes its record itself, between fork and exec, while it still shares the keeper's lock: who gets
+//! the lock finds the worker that runs, whenever the keeper was killed.
 
+use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::{Errno, pread, pwrite, read};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal,
 };
@@ -28,6 +32,12 @@ use crate::slots::{SlotTable, SlotTableError};
 /// Length of the record in bytes: three numbers and a pair of commas fit easily. It is written at once
 /// and never cut, so a reader sees the old one or the new one.
 const RECORD_LEN: usize = 128;
+/// How long a child that was just forked by a killed keeper may take to its exec, which ends its share of the
+/// lock; on a machine that swaps, say.
+const LOCK_DEADLINE: Duration = Duration::from_secs(1);
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+/// What is read of /proc/PID/stat. Its 22nd field lies within the first 250 bytes.
+const STAT_LEN: usize = 512;
 /// How long a killed worker may take to end.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -59,29 +69,38 @@ impl WorkerRecord {
             .create(true)
             .truncate(false)
             .open(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { path, file })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(errno.into()),
+        let deadline = Instant::now() + LOCK_DEADLINE;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Self { path, file })),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    thread::sleep(LOCK_INTERVAL);
+                }
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            }
         }
     }
 
     /// Writes down the worker that runs now.
     pub(super) fn write(&self, pid: u32, fds: InheritedFds) -> io::Result<()> {
-        let start_ticks = start_ticks(pid).unwrap_or(0);
-        let text = format!(
-            "{:<width$}",
-            format!("{pid} {start_ticks} {fds}\n"),
-            width = RECORD_LEN
-        );
-        self.file.write_all_at(text.as_bytes(), 0)
+        write_record(self.file.as_fd(), pid, fds)
+    }
+
+    /// For the worker, which writes itself down before its exec.
+    pub(super) fn for_child(&self, fds: InheritedFds) -> ChildRecord {
+        ChildRecord {
+            file: self.file.as_raw_fd(),
+            fds,
+        }
     }
 
     /// The worker that was running last.
     pub(super) fn read(&self) -> Option<RecordedWorker> {
         let mut text = [0; RECORD_LEN];
-        self.file.read_exact_at(&mut text, 0).ok()?;
-        let mut words = std::str::from_utf8(&text).ok()?.split_whitespace();
+        let len = pread(&self.file, &mut text, 0).ok()?;
+        let text = text.get(..len).filter(|text| text.len() == RECORD_LEN)?;
+        let mut words = std::str::from_utf8(text).ok()?.split_whitespace();
         Some(RecordedWorker {
             pid: words.next()?.parse().ok()?,
             start_ticks: words.next()?.parse().ok()?,
@@ -93,6 +112,33 @@ impl WorkerRecord {
     pub(super) fn remove(&self) {
         drop(std::fs::remove_file(&self.path));
     }
+}
+
+/// The record as a fork of the keeper has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChildRecord {
+    file: RawFd,
+    fds: InheritedFds,
+}
+
+impl ChildRecord {
+    /// Writes down the calling process. System calls and nothing else: no allocation, no lock.
+    pub(super) fn write_self(self) -> io::Result<()> {
+        // JUSTIFICATION: after the fork only the number is at hand.
+        // SAFETY: the keeper holds the file open for as long as it runs, and so does its fork.
+        let file = unsafe { BorrowedFd::borrow_raw(self.file) };
+        write_record(file, std::process::id(), self.fds)
+    }
+}
+
+fn write_record(file: BorrowedFd<'_>, pid: u32, fds: InheritedFds) -> io::Result<()> {
+    let start_ticks = start_ticks(pid).unwrap_or(0);
+    let mut record = [b' '; RECORD_LEN];
+    writeln!(record.as_mut_slice(), "{pid} {start_ticks} {fds}")?;
+    if pwrite(file, &record, 0)? != RECORD_LEN {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    Ok(())
 }
 
 /// Why an orphaned worker could not be taken over.
@@ -182,11 +228,17 @@ fn wait_for_end(
     Err(AdoptError::DoesNotEnd { pid })
 }
 
-/// Field 22 of /proc/PID/stat. The name before it may hold spaces and parentheses.
+/// Field 22 of /proc/PID/stat. The name before it may hold spaces and parentheses. It does not allocate.
 fn start_ticks(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = text.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    let mut path = [0; 32];
+    write!(path.as_mut_slice(), "/proc/{pid}/stat\0").ok()?;
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0; STAT_LEN];
+    let len = read(&file, &mut text).ok()?;
+    let after_name = text.get(..len)?.rsplit(|byte| *byte == b')').next()?;
+    let ticks = after_name.split(u8::is_ascii_whitespace).nth(20)?;
+    std::str::from_utf8(ticks).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::orphan::ChildRecord;
 use super::signals;
 use crate::inherited::InheritedFds;
 
@@ -29,7 +30,11 @@ pub(super) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    pub(super) fn spawn(command: &WorkerCommand, fds: InheritedFds) -> io::Result<Self> {
+    pub(super) fn spawn(
+        command: &WorkerCommand,
+        fds: InheritedFds,
+        record: ChildRecord,
+    ) -> io::Result<Self> {
         let mut process = Command::new(&command.program);
         process
             .args(&command.arguments)
@@ -37,10 +42,10 @@ impl WorkerProcess {
             .stdin(Stdio::null())
             // A terminal's Ctrl-C is for the keeper, which then stops the worker.
             .process_group(0);
-        // JUSTIFICATION: descriptors are inherited and the signal mask is reset between fork and exec only.
+        // JUSTIFICATION: descriptors are inherited, the signal mask is reset and the record is written between fork and exec only.
         // SAFETY: the closure makes system calls and nothing else: no allocation, no lock.
         unsafe {
-            process.pre_exec(move || prepare_child(fds));
+            process.pre_exec(move || prepare_child(fds, record));
         }
         Ok(Self {
             child: process.spawn()?,
@@ -68,7 +73,9 @@ impl WorkerProcess {
     }
 }
 
-fn prepare_child(fds: InheritedFds) -> io::Result<()> {
+fn prepare_child(fds: InheritedFds, record: ChildRecord) -> io::Result<()> {
+    // On a full disk readers are served all the same; the keeper tries again and says so.
+    drop(record.write_self());
     signals::unblock_all()?;
     for number in [Some(fds.fuse), Some(fds.slots), fds.control]
         .into_iter()
