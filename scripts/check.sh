@@ -20,10 +20,12 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 
 say "dependencies: licences, bans, sources"
 if ! cargo deny --version >/dev/null 2>&1; then
-  tools=$PWD/build/tools
+  # Kept outside the checkout: it is built once for a user, not once for a clone. Not optimised: it is built
+  # for longer than it runs.
+  tools=${XDG_CACHE_HOME:-$HOME/.cache}/slipway/tools
   PATH="$tools/bin:$PATH"
-  [ -x "$tools/bin/cargo-deny" ] ||
-    cargo install --quiet cargo-deny --locked --version 0.20.2 --root "$tools"
+  [ -x "$tools/bin/cargo-deny" ] || CARGO_PROFILE_DEV_DEBUG=0 \
+    cargo install --debug --quiet cargo-deny --locked --version 0.20.2 --root "$tools"
 fi
 # Not `advisories`: they come from a database on the network and change without a change here.
 cargo deny --log-level error check bans licenses sources
