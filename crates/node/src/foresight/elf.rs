@@ -1,7 +1,7 @@
 //! What a dynamic linker will do with a file, read from the file.
 //!
 //! SPEC: System V ABI, chapters 4 and 5 (ELF header, program header, dynamic section, relocation), and its
-//! AMD64 and AArch64 supplements. Only 64-bit little-endian files are understood: those of the
+//! AMD64 and `AArch64` supplements. Only 64-bit little-endian files are understood: those of the
 //! machines that Slipway runs on.
 
 use std::ops::Range;
@@ -97,7 +97,7 @@ impl Elf {
                     file_len: len,
                 }),
                 PT_DYNAMIC => {
-                    elf.dynamic = Some(offset..offset.checked_add(len.min(DYNAMIC_LEN_MAX))?)
+                    elf.dynamic = Some(offset..offset.checked_add(len.min(DYNAMIC_LEN_MAX))?);
                 }
                 _ => {}
             }

@@ -7,7 +7,7 @@ use image_format::erofs::{ErofsTree, FileType, Nid};
 /// Most files that are remembered for one image; the largest images have some ten thousand.
 const FILES_MAX: usize = 65_536;
 
-/// Links followed from a name to a file, as the kernel does (path_resolution(7)).
+/// Links followed from a name to a file, as the kernel does (`path_resolution(7)`).
 const LINKS_MAX: usize = 40;
 
 /// Files shorter than this are in the chunk that the first read fetches anyway.
@@ -48,11 +48,8 @@ impl Libraries {
                     FileType::Symlink => links.push((directory, entry_path)),
                     FileType::File => {
                         let known = by_nid.get(&entry.nid).copied();
-                        let Some(file) = known.or_else(|| found.add(tree, entry.nid, entry.name))
-                        else {
-                            continue;
-                        };
-                        by_nid.insert(entry.nid, file);
+                        let file = known.or_else(|| found.add(tree, entry.nid, entry.name));
+                        by_nid.extend(file.map(|file| (entry.nid, file)));
                         found.name_file(file, entry.name, &entry_path);
                     }
                     FileType::CharDevice | FileType::BlockDevice | FileType::Fifo => {}
@@ -64,7 +61,7 @@ impl Libraries {
             if let Some(nid) = resolve(tree, directory, name, LINKS_MAX)
                 && let Some(file) = by_nid.get(&nid)
             {
-                found.name_file(*file, name, &path);
+                found.name_file(Some(*file), name, &path);
             }
         }
         found
@@ -100,7 +97,10 @@ impl Libraries {
         Some(index)
     }
 
-    fn name_file(&mut self, file: usize, name: &[u8], path: &[u8]) {
+    fn name_file(&mut self, file: Option<usize>, name: &[u8], path: &[u8]) {
+        let Some(file) = file else {
+            return;
+        };
         let named = self.by_name.entry(name.into()).or_default();
         if !named.contains(&file) {
             named.push(file);
