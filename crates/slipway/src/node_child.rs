@@ -10,7 +10,7 @@ use std::{
 };
 
 use node::{
-    NodeDirectories,
+    FileLock, NodeDirectories,
     control::{Reply, Request, Status, ask},
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -43,7 +43,8 @@ impl NodeProcess {
     ///
     /// If it cannot be started.
     pub(crate) async fn find_or_start(data: &Path, args: &NodeArgs) -> Result<Self, Failure> {
-        if let Some(status) = status_of(data).await
+        if has_keeper(data)
+            && let Some(status) = status_of(data).await
             && let Some(keeper) = Pid::from_raw(status.keeper_pid.cast_signed())
         {
             return Ok(Self::Found(keeper));
@@ -134,6 +135,13 @@ impl NodeProcess {
             }
         }
     }
+}
+
+/// Whether a keeper runs. A worker without one answers as well, but its parent is somebody else then, who must not be
+/// taken for the keeper; a new keeper takes it over.
+fn has_keeper(data: &Path) -> bool {
+    let lock = NodeDirectories::of_data(data).root().join("lock");
+    lock.exists() && FileLock::try_take(&lock).is_ok_and(|taken| taken.is_none())
 }
 
 fn terminate(pid: Option<Pid>) {
