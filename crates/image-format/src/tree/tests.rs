@@ -58,6 +58,7 @@ fn a_whiteout_hides_the_lower_name_and_all_below_it() {
     assert_eq!(paths(&tree), ["a/", "a/d"]);
 }
 
+// D7
 #[test]
 fn a_whiteout_spares_its_own_layer_in_either_order() {
     let lower = || layer().file("x/old", "");
@@ -139,6 +140,7 @@ fn a_directory_over_a_directory_changes_its_attributes_only() {
     assert!(attributes.xattrs.is_empty());
 }
 
+// D3
 #[test]
 fn implied_parents_keep_lower_attributes_or_get_the_same_ones_always() {
     let lower = layer().entry(Entry::dir("known").mode(0o711).owner(5, 6).mtime(77, 8));
@@ -275,6 +277,7 @@ fn hard_links_reach_their_own_layer_only() {
     assert_eq!(kind, MergeErrorKind::LinkToDirectory(b"d".to_vec()));
 }
 
+// D1
 #[test]
 fn times_out_of_range_become_0() {
     for (seconds, wanted) in [
@@ -288,6 +291,7 @@ fn times_out_of_range_become_0() {
     }
 }
 
+// D2
 #[test]
 fn attributes_that_linux_would_not_take_are_dropped() {
     let decorated = |entry: Entry| {
