@@ -200,6 +200,7 @@ fn a_chunk_of_another_layer_is_refused() {
     assert_eq!(opened.present_bytes(), 0);
 }
 
+// S2
 #[test]
 fn an_import_of_other_bytes_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();

@@ -182,6 +182,7 @@ fn after_a_reboot_only_the_last_checkpoint_counts() {
     assert_eq!(claimed, [1, 2]);
 }
 
+// S4
 #[test]
 fn a_whole_layer_survives_a_reboot_only_if_its_bytes_did() {
     let layer = SmallLayer::new(6);
