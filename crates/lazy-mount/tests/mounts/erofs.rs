@@ -335,6 +335,7 @@ fn read_at_random(
     longest
 }
 
+// S9
 #[test]
 #[ignore = "needs root and EROFS"]
 fn privileged_a_container_writes_to_its_upper_directory_only() {

@@ -36,6 +36,7 @@ fn privileged_the_directory_shows_the_files_and_their_bytes() {
     assert_eq!(file.metadata().unwrap().len(), 3_000_001);
 }
 
+// S5
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn privileged_no_reader_notices_workers_that_are_killed_all_the_time() {
@@ -194,6 +195,7 @@ fn privileged_the_mount_of_a_dead_keeper_is_replaced() {
     assert!(std::fs::read(served.mount_point.join("a")).unwrap() == content("a", 0, 1 << 20));
 }
 
+// S5
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn privileged_readers_do_not_notice_that_the_keeper_itself_is_killed() {

@@ -202,6 +202,7 @@ fn stack_of(layers: &[Vec<Entry>]) -> RandomStack {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
+    // S1
     #[test]
     #[ignore = "needs root and EROFS mounts from files"]
     fn privileged_the_kernel_shows_what_the_model_says(
