@@ -10,6 +10,7 @@ use layer_fetch::ReadError;
 
 use crate::fixture::{Answer, CHUNK_LEN, Fixture, demand_only, options, soon};
 
+// S6
 #[test]
 fn a_source_that_comes_back_costs_a_pause() {
     let script = [
@@ -32,6 +33,7 @@ fn what_came_before_the_cut_is_not_fetched_again() {
     assert_eq!(requests[1].start, second);
 }
 
+// S6
 #[test]
 fn a_source_that_stays_away_fails_the_read_at_its_deadline_and_says_why() {
     let fixture = Fixture::with(&[], |source| source.then(Answer::Unavailable));
@@ -47,6 +49,15 @@ fn a_source_that_stays_away_fails_the_read_at_its_deadline_and_says_why() {
     // And the next reader succeeds when the source is back.
     fixture.source.answer_from_now(Answer::Good);
     fixture.read(0..1).unwrap();
+}
+
+// S7
+#[test]
+fn what_is_present_is_read_while_the_source_is_away() {
+    let fixture = Fixture::with_options(demand_only(), &[], |source| source);
+    fixture.read(0..CHUNK_LEN).unwrap();
+    fixture.source.answer_from_now(Answer::Unavailable);
+    fixture.read(0..CHUNK_LEN).unwrap();
 }
 
 #[test]
@@ -67,6 +78,7 @@ fn a_byte_flipped_on_the_way_costs_one_more_request() {
     assert_eq!((stats.mismatches, stats.demand_requests), (1, 2));
 }
 
+// S3
 #[test]
 fn a_byte_flipped_in_the_blob_fails_the_reads_of_its_chunk_and_no_other() {
     let fixture = Fixture::with_options(demand_only(), &[], |source| source);
@@ -92,6 +104,7 @@ fn a_byte_flipped_in_the_blob_fails_the_reads_of_its_chunk_and_no_other() {
     fixture.read(0..20 * CHUNK_LEN).unwrap();
 }
 
+// S4
 #[test]
 fn a_byte_flipped_in_the_cache_file_is_fetched_again() {
     let fixture = Fixture::with_options(demand_only(), &[], |source| source);
@@ -106,6 +119,7 @@ fn a_byte_flipped_in_the_cache_file_is_fetched_again() {
     assert_eq!((stats.rechecked_wrong, stats.demand_chunks), (1, 1));
 }
 
+// S8
 #[test]
 fn a_full_disk_costs_speed_and_no_read() {
     let fixture = Fixture::new(&[]);
@@ -160,6 +174,7 @@ fn one_readers_deadline_is_not_anothers() {
     });
 }
 
+// S2
 #[test]
 fn a_table_that_differs_from_the_blob_gives_no_byte() {
     let fixture = Fixture::with_options(demand_only(), &[], |source| source);
