@@ -24,6 +24,7 @@ mod images;
 mod layer_files;
 mod leftovers;
 mod lock;
+mod new_image;
 mod node;
 mod plain;
 mod resolve;

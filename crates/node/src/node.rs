@@ -28,6 +28,7 @@ use crate::{
     image_record::{ImageKind, ImageRecord, LayerRecord},
     images::{ImageLocks, OpenImage, OpenLayer},
     layer_files::LayerTable,
+    new_image::{NewImage, remove_half_done},
     plain::{LoadedLayer, load_layers},
     resolve::{ResolvedImage, resolve},
 };
@@ -151,7 +152,7 @@ impl Node {
         for path in entries.map(|entry| entry.path()) {
             match ImageRecord::read(&path) {
                 Ok(Some(record)) => self.restore_image(record),
-                Ok(None) => {}
+                Ok(None) => remove_half_done(&path),
                 Err(error) => warn!(path = %path.display(), %error, "prepared image not restored"),
             }
         }
@@ -210,7 +211,7 @@ impl Node {
         progress: &ProgressSink,
     ) -> Result<(Arc<OpenImage>, u64), NodeError> {
         let directory = self.options.directories.image(&resolved.fetched.digest);
-        std::fs::create_dir_all(directory.join("root")).map_err(store_error(&directory))?;
+        let new = NewImage::create(&directory).map_err(store_error(&directory))?;
         let accelerated = AcceleratedManifest::from_manifest(&resolved.manifest)
             .map_err(|error| invalid(resolved, "its annotations", error))?;
         let (kind, layers, fetched_bytes) = if let Some(accelerated) = accelerated {
@@ -237,6 +238,7 @@ impl Node {
             .record
             .write(&directory)
             .map_err(store_error(&directory))?;
+        new.keep();
         self.images
             .lock()
             .insert(image.record.manifest, Arc::clone(&image));

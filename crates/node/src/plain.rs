@@ -216,11 +216,10 @@ fn keep(
         scanner.feed(&piece)?;
         io::Write::write_all(&mut writer, &piece).map_err(write_failed)?;
     }
+    // The scan first: a tar that cannot be read is not kept.
+    let scan = scanner.finish()?;
     let layer = writer.finish()?;
-    Ok(LoadedLayer {
-        layer,
-        scan: scanner.finish()?,
-    })
+    Ok(LoadedLayer { layer, scan })
 }
 
 /// A layer that is whole in the cache already: only its headers have to be found again.

@@ -43,13 +43,13 @@ pub(crate) fn node_alone(data: &Path, args: &NodeArgs) -> Result<(), Failure> {
     )?;
     detach_dead_images(&directories);
     let keeper = Keeper::start(KeeperOptions {
-        fuse_device: config.node.fuse_device,
+        fuse_device: config.node.fuse_device.clone(),
         mount_point: directories.files(),
         control_socket: Some(directories.control_socket()),
         worker: worker_command(data, args, road)?,
         on_stop: OnStop::Unmount,
     })
-    .map_err(|error| start_failure(&error))?;
+    .map_err(|error| start_failure(&error, &config.node.fuse_device))?;
     info!(directory = %directories.root().display(), road = road.as_str(), "node starts");
     let outcome = keeper.run();
     // The worker unmounted what nobody uses, unless it was killed at the same time.
@@ -162,12 +162,13 @@ pub(crate) fn forwarded(args: &NodeArgs) -> Vec<OsString> {
     arguments
 }
 
-fn start_failure(error: &StartKeeperError) -> Failure {
-    let failure = Failure::of(error);
+fn start_failure(error: &StartKeeperError, fuse_device: &Path) -> Failure {
     if matches!(error, StartKeeperError::Mount(_)) {
-        return failure.hint(
-            "load the module with `modprobe fuse`; in a container, allow the device and mounts",
-        );
+        let device = fuse_device.display();
+        return Failure::while_doing(error, format!("the FUSE device {device} cannot be used"))
+            .hint(
+                "load the module with `modprobe fuse`; in a container, allow the device and mounts",
+            );
     }
-    failure
+    Failure::of(error)
 }
