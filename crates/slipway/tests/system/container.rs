@@ -133,10 +133,10 @@ fn privileged_a_second_run_fetches_nothing_and_sees_nothing_of_the_first() {
     );
     let read_all = ["run", &image, "sh", "-c", &script];
     assert_eq!(server.slipway(&read_all).stdout, sample.listing());
-    let fetched = server.fetched_bytes();
+    let fetched = server.usage().fetched_bytes;
     assert!(fetched > 0);
     assert_eq!(server.slipway(&read_all).stdout, sample.listing());
-    assert_eq!(server.fetched_bytes(), fetched);
+    assert_eq!(server.usage().fetched_bytes, fetched);
 }
 
 #[test]

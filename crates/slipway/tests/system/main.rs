@@ -4,13 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-// mod command_line;
+mod command_line;
 mod container;
-// mod damage;
-// mod full_disk;
-// mod machine;
+mod damage;
+mod full_disk;
+mod machine;
 // mod other_clients;
-// mod refused_image;
+mod refused_image;
 // mod registry_line;
 mod server;
 mod support;

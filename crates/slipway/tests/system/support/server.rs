@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use node::NodeDirectories;
-use node::control::{Reply, Request, Status, ask};
+use node::control::{Reply, Request, Status, Usage, ask};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
@@ -205,11 +205,11 @@ impl Server {
         wait_for("the node", || self.node_status()).keeper_pid
     }
 
-    /// Bytes of layers that the node's worker fetched since its start.
-    pub(crate) fn fetched_bytes(&self) -> u64 {
+    /// What the node's worker counted since its start.
+    pub(crate) fn usage(&self) -> Usage {
         let socket = NodeDirectories::of_data(&self.data).control_socket();
         match ask(&socket, &Request::Usage, &mut |_| {}) {
-            Ok(Reply::Usage(usage)) => usage.fetched_bytes,
+            Ok(Reply::Usage(usage)) => usage,
             other => panic!("{other:?}"),
         }
     }
