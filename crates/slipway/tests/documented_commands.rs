@@ -34,11 +34,21 @@ fn the_commands_in_the_documents_exist() {
     );
 }
 
+/// The README and everything below `docs`, but for the decisions: those tell of their own time.
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let operations = fs::read_dir(root.join("docs/operations")).unwrap();
-    let mut found: Vec<PathBuf> = operations.map(|entry| entry.unwrap().path()).collect();
-    found.push(root.join("README.md"));
+    let mut found = vec![root.join("README.md")];
+    let mut directories = vec![root.join("docs")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("decisions") {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
     found
 }
 

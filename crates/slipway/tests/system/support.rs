@@ -1,6 +1,7 @@
 //! Servers, images and commands for the tests. Helpers build; the tests say what must hold.
 
 mod containerd;
+mod line;
 mod patience;
 mod program;
 mod sample;
@@ -9,6 +10,7 @@ mod small_disk;
 mod tree;
 
 pub(crate) use containerd::Containerd;
+pub(crate) use line::{Fault, Line};
 pub(crate) use patience::{PATIENCE, pause, wait_for, within};
 pub(crate) use program::{Outcome, Running, run, skopeo_push, slipway, start};
 pub(crate) use sample::{Sample, noise};
