@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::http::StatusCode;
 use blob_store::{BlobUpload, WriteBlobError};
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,13 @@ use tokio::time::timeout;
 
 use super::OciError;
 use crate::RegistryLimits;
+
+/// Bytes that a refused client may still send before it is cut off: those on their way in buffers
+/// of both sides, and the rest of all but large layers.
+const DRAIN_LEN_MAX: u64 = 64 << 20;
+
+/// How long a refused client is listened to.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Why a body did not come whole.
 #[derive(Debug, Error)]
@@ -63,6 +70,19 @@ pub(super) async fn receive(
     limits: &RegistryLimits,
 ) -> Result<(), ReceiveError> {
     let mut pieces = body.into_data_stream();
+    let received = write_pieces(&mut pieces, upload, limits).await;
+    if received.as_ref().is_err_and(|cause| !cause.is_resumable()) {
+        // A client that still writes when the connection is closed sees a broken pipe, not our answer.
+        drop(timeout(DRAIN_TIME_MAX, drain(pieces)).await);
+    }
+    received
+}
+
+async fn write_pieces(
+    pieces: &mut BodyDataStream,
+    upload: &mut dyn BlobUpload,
+    limits: &RegistryLimits,
+) -> Result<(), ReceiveError> {
     let (limit, blob_len_max) = (limits.body_idle_max, limits.blob_len_max);
     loop {
         let next = timeout(limit, pieces.next()).await;
@@ -76,6 +96,16 @@ pub(super) async fn receive(
             });
         }
         upload.write(piece).await?;
+    }
+}
+
+async fn drain(mut pieces: BodyDataStream) {
+    let mut drained_len = 0;
+    while let Some(Ok(piece)) = pieces.next().await {
+        drained_len += piece.len() as u64;
+        if drained_len > DRAIN_LEN_MAX {
+            return;
+        }
     }
 }
 
