@@ -14,6 +14,7 @@ things_of() {
   images) echo "buildah:buildah debootstrap:debootstrap jq:jq crun:crun" ;;
   demo) echo "runc:runc skopeo:skopeo podman:podman jq:jq mount:mount ps:procps" ;;
   test) echo "runc:runc skopeo:skopeo podman:podman buildah:buildah ctr:containerd jq:jq" \
+    "/usr/share/doc/busybox-static:busybox-static mkfs.ext4:e2fsprogs script:bsdutils setpriv:util-linux" \
     "zstd:zstd fsck.erofs:erofs-utils losetup:mount setfattr:attr setcap:libcap2-bin ip:iproute2" ;;
   check) echo "shellcheck:shellcheck" ;;
   bench) echo "runc:runc skopeo:skopeo containerd:containerd jq:jq tc:iproute2 nsenter:util-linux" ;;

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Sample, Server, mounts_below, start, wait_for};
+use crate::support::{Sample, Server, mounts_below, run, start, wait_for};
 
 fn timeline_of(errors: &str) -> Value {
     let line = errors.lines().find(|line| line.starts_with('{')).unwrap();
@@ -238,4 +238,56 @@ fn privileged_a_container_gets_a_terminal_when_asked() {
     let arguments = ["--quiet", "--return", "--command", &line, "/dev/null"];
     let outcome = start(std::process::Command::new("script").args(arguments)).wait();
     assert_eq!(outcome.code(), 9, "{outcome:?}");
+}
+
+#[test]
+#[ignore = "needs root, /dev/fuse and runc"]
+fn privileged_an_image_of_a_hundred_and_thirty_layers_runs() {
+    let image = Sample::of_layers(130);
+    for road in ["erofs-file", "erofs-loop"] {
+        let server = Server::start_with(&["--road", road]);
+        let accelerated = server.push_accelerated(&image, "deep:1");
+        for image_name in [
+            accelerated.as_str(),
+            accelerated.trim_end_matches("_accelerated"),
+        ] {
+            let outcome = server.slipway(&["run", image_name, "sh", "-c", Sample::READ_ALL]);
+            assert_eq!(outcome.stdout, image.listing(), "{}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, /dev/fuse and runc"]
+fn privileged_a_docker_image_is_converted_and_runs() {
+    let server = Server::start();
+    server
+        .slipway(&["repo", "accelerate", "app", "on"])
+        .expect_success();
+    let sample = Sample::small();
+    let layout = tempfile::tempdir_in(server.scratch()).unwrap();
+    sample.image.write_layout(layout.path(), "latest").unwrap();
+    let source = format!("oci:{}:latest", layout.path().display());
+    let image = format!("{}/app:1", server.address());
+    let target = format!("docker://{image}");
+    let copy = [
+        "copy",
+        "--quiet",
+        "--format",
+        "v2s2",
+        "--dest-tls-verify=false",
+        &source,
+        &target,
+    ];
+    run("skopeo", &copy).expect_success();
+    let pushed = server.manifest("app:1");
+    let media_type = "application/vnd.docker.distribution.manifest.v2+json";
+    assert_eq!(pushed["mediaType"], media_type);
+    server
+        .slipway(&["task", "list", "--watch"])
+        .expect_success();
+    for image in [&image, &format!("{image}_accelerated")] {
+        let outcome = server.slipway(&["run", image, "sh", "-c", Sample::READ_ALL]);
+        assert_eq!(outcome.stdout, sample.listing(), "{}", outcome.stderr);
+    }
 }

@@ -27,7 +27,7 @@ fn drop_page_cache() {
     fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
 }
 
-fn text<'a>(value: &'a serde_json::Value) -> &'a str {
+fn text(value: &serde_json::Value) -> &str {
     value.as_str().unwrap()
 }
 

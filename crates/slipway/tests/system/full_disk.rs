@@ -2,10 +2,15 @@
 
 use std::fs;
 
-use crate::support::{Sample, Server, SmallDisk, skopeo_push};
+use crate::support::{Sample, Server, SmallDisk, skopeo_push, wait_for};
 
 /// Bytes left free on a full disk: enough for databases and logs, not for a layer.
 const LEFT: u64 = 1 << 20;
+
+/// What was given up is removed by whoever was at it, a moment later.
+fn wait_until_freed(disk: &SmallDisk) {
+    wait_for("room", || (disk.free_bytes() > LEFT / 2).then_some(()));
+}
 
 #[test]
 #[ignore = "needs root, /dev/fuse and runc"]
@@ -23,7 +28,7 @@ fn privileged_a_push_to_a_full_disk_fails_and_can_be_repeated() {
         .slipway(&["image", "list", "--output", "json"])
         .json();
     assert_eq!(list["images"], serde_json::json!([]));
-    assert!(disk.free_bytes() + (LEFT / 2) > LEFT, "room was not freed");
+    wait_until_freed(&disk);
     fs::remove_file(filler).unwrap();
     skopeo_push(layout.path(), "latest", &image).expect_success();
     let outcome = server.slipway(&["run", &image, "sh", "-c", Sample::READ_ALL]);
@@ -96,7 +101,7 @@ fn privileged_a_plain_image_that_does_not_fit_is_refused_and_leaves_nothing() {
     assert!(errors.contains(&image), "{errors}");
     assert!(errors.contains("hint: "), "{errors}");
     assert_eq!(server.node_status().unwrap().images, 0);
-    assert!(disk.free_bytes() + (LEFT / 2) > LEFT, "room was not freed");
+    wait_until_freed(&disk);
     fs::remove_file(filler).unwrap();
     let outcome = server.slipway(&["run", &image, "sh", "-c", Sample::READ_ALL]);
     assert_eq!(outcome.stdout, sample.listing(), "{}", outcome.stderr);

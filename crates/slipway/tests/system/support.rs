@@ -11,8 +11,8 @@ mod tree;
 
 pub(crate) use containerd::Containerd;
 pub(crate) use line::{Fault, Line};
-pub(crate) use patience::{PATIENCE, pause, wait_for, within};
-pub(crate) use program::{Outcome, Running, run, skopeo_push, slipway, start};
+pub(crate) use patience::{pause, wait_for, within};
+pub(crate) use program::{Outcome, run, skopeo_push, slipway, start};
 pub(crate) use sample::{Sample, noise};
 pub(crate) use server::{Server, kill, mounts_below, worker_of};
 pub(crate) use small_disk::SmallDisk;

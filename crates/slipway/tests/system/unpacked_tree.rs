@@ -10,9 +10,16 @@ use crate::support::{Containerd, Server, TreeEntry, mounts_below, noise, read_tr
 
 /// One of everything that a tar can say and that containerd takes.
 fn tricky_image() -> Image {
-    let long = "long".repeat(50);
-    let hole = noise(8192, 1);
-    let lower = LayerBuilder::new()
+    ImageBuilder::new()
+        .layer(lower_layer(), Compression::Gzip)
+        .layer(upper_layer(), Compression::Zstd)
+        .layer(top_layer(), Compression::None)
+        .command(["none"])
+        .build()
+}
+
+fn lower_layer() -> Vec<u8> {
+    LayerBuilder::new()
         .dir("etc")
         .file("etc/passwd", "root:x:0:0:root:/:/bin/sh\n")
         .entry(
@@ -47,8 +54,13 @@ fn tricky_image() -> Image {
         .char_device("null", 1, 3)
         .block_device("disk", 7, 200)
         .fifo("pipe")
-        .build();
-    let upper = LayerBuilder::new()
+        .build()
+}
+
+fn upper_layer() -> Vec<u8> {
+    let long = "long".repeat(50);
+    let hole = noise(8192, 1);
+    LayerBuilder::new()
         .whiteout("secret/gone")
         .dir("opaque")
         .opaque("opaque")
@@ -90,8 +102,11 @@ fn tricky_image() -> Image {
         .sparse_repeated_records("sparse-records", 50_000, &[(10_240, &hole[..1024])])
         .global_pax("comment", "ignored")
         .file("empty", "")
-        .build();
-    let top = LayerBuilder::new()
+        .build()
+}
+
+fn top_layer() -> Vec<u8> {
+    LayerBuilder::new()
         .file("implied/parent/file", "x")
         .file("etc/added", "its directory keeps its attributes")
         .file("link-to-etc/inside", "a lower link becomes a directory")
@@ -102,12 +117,6 @@ fn tricky_image() -> Image {
             ],
         ))
         .entry(Entry::file("before-1970", "x").mtime(-1000, 0))
-        .build();
-    ImageBuilder::new()
-        .layer(lower, Compression::Gzip)
-        .layer(upper, Compression::Zstd)
-        .layer(top, Compression::None)
-        .command(["none"])
         .build()
 }
 

@@ -1,10 +1,5 @@
 //! Waiting for other processes: looking again and again, with an end.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "other processes live in real time"
-)]
-
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,7 @@
 //! Images that can be run: a static busybox, and files whose every byte is known.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::sync::OnceLock;
 
@@ -52,6 +53,22 @@ impl Sample {
     pub(crate) fn small() -> &'static Self {
         static SMALL: OnceLock<Sample> = OnceLock::new();
         SMALL.get_or_init(small)
+    }
+
+    /// As many small layers, each of which changes one file of the layer below.
+    pub(crate) fn of_layers(count: usize) -> Self {
+        let mut files = Files::default();
+        let mut image = configured().layer(base_layer().dir("data").build(), Compression::Gzip);
+        for number in 1..count {
+            let own = format!("data/{number:03}");
+            let layer = files.add(LayerBuilder::new(), &own, noise(number * 10, number as u64));
+            let layer = files.add(layer, "data/changed", noise(1000, number as u64));
+            image = image.layer(layer.build(), Compression::Gzip);
+        }
+        Self {
+            image: image.build(),
+            files: files.digests,
+        }
     }
 
     /// What [`Self::READ_ALL`] must print.
@@ -201,7 +218,7 @@ fn words(len: usize) -> Vec<u8> {
     let mut text = String::with_capacity(len + 32);
     let mut number = 0_u32;
     while text.len() < len {
-        text.push_str(&format!("line {number} of some text\n"));
+        writeln!(text, "line {number} of some text").unwrap();
         number += 1;
     }
     text.truncate(len);

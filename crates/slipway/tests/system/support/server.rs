@@ -256,10 +256,13 @@ impl Server {
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "the test harness shows it with the panic"
+)]
 impl Drop for Server {
     fn drop(&mut self) {
         if thread::panicking() {
-            // Shown by the test harness with the panic.
             println!("the server said:\n{}", self.log());
             self.clean_up();
             return;

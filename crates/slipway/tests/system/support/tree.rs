@@ -55,7 +55,7 @@ fn entry_of(path: &Path, metadata: &fs::Metadata) -> TreeEntry {
     let content = if kind.is_file() {
         sha256(&fs::read(path).unwrap())
     } else if kind.is_symlink() {
-        format!("{:?}", fs::read_link(path).unwrap())
+        fs::read_link(path).unwrap().display().to_string()
     } else {
         String::new()
     };
