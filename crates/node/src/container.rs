@@ -13,6 +13,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use lazy_mount::{MountOverlayError, OverlayLayout, Unmount, is_mounted, mount_overlay, unmount};
@@ -38,6 +39,12 @@ use crate::{
     runtime_spec::{SpecRequest, runtime_spec},
     user::{ResolveUserError, resolve_user},
 };
+
+/// How often a name is claimed: once more than somebody can be removing what a dead container left.
+const CLAIM_ATTEMPTS_MAX: u32 = 4;
+
+/// Pause between two claims: about what removing an abandoned directory takes.
+const CLAIM_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the caller wants of a container.
 #[derive(Debug, Clone)]
@@ -168,6 +175,21 @@ pub enum RunContainerError {
     },
 }
 
+impl CreateContainerError {
+    /// Says whether the next attempt to claim the name can go otherwise.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Taken { .. } => true,
+            Self::Write { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::ReadConfig { .. }
+            | Self::ParseConfig { .. }
+            | Self::Mount { .. }
+            | Self::User { .. }
+            | Self::Spec { .. } => false,
+        }
+    }
+}
+
 impl Container {
     /// Makes the directories, mounts the root filesystem and writes the runtime's bundle.
     ///
@@ -194,17 +216,41 @@ impl Container {
         image: &Prepared,
         id: &str,
     ) -> Result<Self, CreateContainerError> {
+        let mut attempt = 1;
+        loop {
+            match Self::try_claim(directories, image, id) {
+                // Somebody may be removing an abandoned directory of this name.
+                Err(error) if attempt < CLAIM_ATTEMPTS_MAX && error.may_pass() => {
+                    std::thread::sleep(CLAIM_PAUSE);
+                    attempt += 1;
+                }
+                claimed => return claimed,
+            }
+        }
+    }
+
+    fn try_claim(
+        directories: &NodeDirectories,
+        image: &Prepared,
+        id: &str,
+    ) -> Result<Self, CreateContainerError> {
         let directory = directories.containers().join(id);
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| CreateContainerError::Write { path, source }
         };
+        let taken = || CreateContainerError::Taken { id: id.to_owned() };
         fs::create_dir_all(&directory).map_err(at(&directory))?;
         let lock_path = directory.join("lock");
         let lock = FileLock::try_take(&lock_path)
             .map_err(at(&lock_path))?
-            .ok_or_else(|| CreateContainerError::Taken { id: id.to_owned() })?;
+            .ok_or_else(taken)?;
         let image_path = directory.join("image");
+        if image_path.exists() {
+            // Invariant 2: nobody's. What it wrote must not show in ours.
+            remove_directory(&directory);
+            return Err(taken());
+        }
         fs::write(&image_path, image.manifest.to_string()).map_err(at(&image_path))?;
         Ok(Self {
             id: id.to_owned(),

@@ -92,7 +92,7 @@ fn usage(directories: &NodeDirectories) -> Result<Usage, Failure> {
 
 fn container_request(args: &RunArgs) -> Result<ContainerRequest, Failure> {
     Ok(ContainerRequest {
-        id: args.name.clone().unwrap_or_else(new_id),
+        id: args.name.as_deref().map_or_else(|| Ok(new_id()), name)?,
         command: args.command.clone(),
         env: args.env.iter().filter_map(|text| variable(text)).collect(),
         working_dir: args.workdir.clone(),
@@ -117,6 +117,21 @@ fn container_request(args: &RunArgs) -> Result<ContainerRequest, Failure> {
 fn new_id() -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     id.chars().take(12).collect()
+}
+
+/// Longest name of a container in bytes: it is its host name too (hostname(7)).
+const NAME_LEN_MAX: usize = 63;
+
+/// A name is a directory's name and a host name.
+fn name(text: &str) -> Result<String, Failure> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let begins_well = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if begins_well && text.len() <= NAME_LEN_MAX && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(Failure::misuse(format!("{text:?} is not a name of a container")).hint(
+        "a name has up to 63 letters, digits and `.`, `_`, `-`, and begins with a letter or digit",
+    ))
 }
 
 /// `NAME=value` as it is; a name alone takes our own value, or nothing if we have none.
@@ -218,6 +233,24 @@ mod tests {
             "/does/not/exist:/mnt",
         ] {
             assert!(volume(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_lead_out_of_the_directory() {
+        assert_eq!(name("web-1.a_b").unwrap(), "web-1.a_b");
+        for text in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "-x",
+            ".x",
+            "é",
+            &"x".repeat(64),
+        ] {
+            assert!(name(text).is_err(), "{text}");
         }
     }
 

@@ -221,6 +221,32 @@ fn privileged_a_container_whose_program_was_killed_is_cleaned_up() {
 
 #[test]
 #[ignore = "needs root, /dev/fuse and runc"]
+fn privileged_the_name_of_a_dead_container_is_free_and_its_writes_are_gone() {
+    let server = Server::start();
+    let image = server.push_accelerated(Sample::small(), "app:1");
+    let shared = server.scratch().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let volume = format!("{}:/shared", shared.display());
+    let script = "test -e /marker && exit 9; touch /marker /shared/ready; until test -e /shared/go; do sleep 0.05; done";
+    let run = [
+        "run", "-v", &volume, "--name", "one", &image, "sh", "-c", script,
+    ];
+    let container = server.spawn(&run);
+    wait_for("the container", || {
+        shared.join("ready").exists().then_some(())
+    });
+    kill(container.pid(), Signal::KILL);
+    fs::write(shared.join("go"), "").unwrap();
+    let again = wait_for("the name", || {
+        let outcome = server.slipway(&run);
+        let is_taken = outcome.stderr.contains("there is a container one already");
+        (!is_taken).then_some(outcome)
+    });
+    assert_eq!(again.code(), 0, "{again:?}");
+}
+
+#[test]
+#[ignore = "needs root, /dev/fuse and runc"]
 fn privileged_several_servers_run_side_by_side() {
     let servers = [Server::start(), Server::start(), Server::start()];
     let sample = Sample::small();
