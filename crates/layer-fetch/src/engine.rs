@@ -1,6 +1,6 @@
 //! What all layers of a worker share: the line, the limits, the threads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,6 @@ use tokio_util::task::TaskTracker;
 use layer_cache::CachedLayer;
 
 use crate::decode_pool::DecodePool;
-use crate::foresight_rank::ForesightRank;
 use crate::lazy_layer::{LazyLayer, LazyLayerInner};
 use crate::line_meter::LineMeter;
 use crate::options::FetchOptions;
@@ -50,8 +49,6 @@ pub(crate) struct EngineShared {
     /// One permit for each decoded byte between line and disk.
     pub(crate) decoding: Arc<Semaphore>,
     pub(crate) outstanding: Outstanding,
-    /// Told of each read-ahead request that ended.
-    pub(crate) ahead_ended: Notify,
     runtime: Handle,
     tasks: TaskTracker,
     ahead: Mutex<AheadQueue>,
@@ -69,9 +66,6 @@ pub(crate) struct Outstanding {
 #[derive(Debug, Default)]
 struct AheadQueue {
     runs: VecDeque<AheadRun>,
-    /// What somebody foresees, by rank and then in the order of telling.
-    foreseen: BTreeMap<(ForesightRank, u64), AheadRun>,
-    foreseen_count: u64,
     recent: Vec<Weak<LazyLayerInner>>,
     paused_until: Option<Instant>,
 }
@@ -102,7 +96,6 @@ impl FetchEngine {
             demand: Arc::new(Semaphore::new(options.demand_requests_max.max(1))),
             decoding: Arc::new(Semaphore::new(decoding_max)),
             outstanding: Outstanding::default(),
-            ahead_ended: Notify::new(),
             runtime,
             tasks: TaskTracker::new(),
             ahead: Mutex::default(),
@@ -183,30 +176,6 @@ impl EngineShared {
         ahead.runs.truncate(self.options.ahead_queue_max);
     }
 
-    /// Queues runs that somebody foresees. What does not fit is left to demand.
-    pub(crate) fn queue_foreseen(
-        &self,
-        layer: &Arc<LazyLayerInner>,
-        rank: ForesightRank,
-        runs: Vec<Range<u32>>,
-    ) {
-        let mut ahead = self.ahead.lock();
-        let room = self
-            .options
-            .foreseen_queue_max
-            .saturating_sub(ahead.foreseen.len());
-        for chunks in runs.into_iter().take(room) {
-            ahead.foreseen_count += 1;
-            let run = AheadRun {
-                likelihood: Likelihood::Proven,
-                layer: Arc::downgrade(layer),
-                chunks,
-            };
-            let key = (rank, ahead.foreseen_count);
-            ahead.foreseen.insert(key, run);
-        }
-    }
-
     /// Starts read-ahead as long as the line has room that no demand needs.
     pub(crate) fn pump(&self) {
         while let Some(room) = self.room_ahead() {
@@ -230,7 +199,6 @@ impl EngineShared {
         let mut ahead = self.ahead.lock();
         ahead.paused_until = Some(Instant::now() + self.options.full_disk_pause);
         ahead.runs.clear();
-        ahead.foreseen.clear();
     }
 
     /// How many stored bytes may be asked for on a guess now. `None`: nothing.
@@ -274,8 +242,7 @@ impl EngineShared {
         false
     }
 
-    /// The next run: proven before foreseen before guessed, the newest guess first; else a guess for an
-    /// idle line.
+    /// The next run: proven before guessed, newest first; else a guess for an idle line.
     fn next_ahead(&self) -> Option<AheadRun> {
         let recent = {
             let mut ahead = self.ahead.lock();
@@ -283,11 +250,6 @@ impl EngineShared {
                 .runs
                 .iter()
                 .position(|run| run.likelihood == Likelihood::Proven);
-            if proven.is_none()
-                && let Some((_, run)) = ahead.foreseen.pop_first()
-            {
-                return Some(run);
-            }
             if let Some(run) = ahead.runs.remove(proven.unwrap_or(0)) {
                 return Some(run);
             }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -12,7 +12,6 @@ use layer_cache::{CachedLayer, LayerKey, Recheck};
 
 use crate::engine::EngineShared;
 use crate::flight::{Flight, Landing, Watch};
-use crate::foresight_rank::ForesightRank;
 use crate::marker_filter::MarkerFilter;
 use crate::read_error::ReadError;
 use crate::request::{Purpose, Request, Try};
@@ -24,10 +23,6 @@ use crate::strategy::{Plan, Strategy, Terrain};
 ///
 /// That is a rare race; more often than this means that flights cannot fly at all any more.
 const ROUNDS_MAX: usize = 16;
-
-/// How long a wait for something foreseen sleeps at most before it looks again: a few times what a
-/// chunk's decoding takes.
-const FORESEEN_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A layer of the cache together with the source of what it lacks. Clones are the same layer.
 #[derive(Debug, Clone)]
@@ -177,53 +172,6 @@ impl LazyLayer {
             }
         }
         Err(ReadError::Stopped)
-    }
-
-    /// Queues ranges that will be read, as far as can be known: fetched when the line has room, before
-    /// any guess. What lies beyond the tar is passed over.
-    pub fn foresee(&self, ranges: impl IntoIterator<Item = Range<u64>>, rank: ForesightRank) {
-        let table = self.inner.cached.table();
-        let tar_len = self.inner.cached.tar_len();
-        let mut runs: Vec<Range<u32>> = Vec::new();
-        for range in ranges {
-            let chunks = table.chunks_in(range.start.min(tar_len)..range.end.min(tar_len));
-            match runs.last_mut() {
-                // A gap of one chunk costs less than another request.
-                Some(run) if chunks.start >= run.start && chunks.start <= run.end + 1 => {
-                    run.end = run.end.max(chunks.end);
-                }
-                _ if chunks.is_empty() => {}
-                _ => runs.push(chunks),
-            }
-        }
-        self.inner.engine.queue_foreseen(&self.inner, rank, runs);
-        self.inner.engine.pump();
-    }
-
-    /// Waits until a foreseen range is here. False: it did not come before `deadline`.
-    ///
-    /// Asks for nothing by itself: the line may have better to do. May be dropped at any time.
-    pub async fn wait_foreseen(&self, range: Range<u64>, deadline: Instant) -> bool {
-        let inner = &self.inner;
-        let is_here = || {
-            inner
-                .cached
-                .table()
-                .chunks_in(range.clone())
-                .all(|index| inner.is_trusted(index))
-        };
-        loop {
-            let ended = inner.engine.ahead_ended.notified();
-            if is_here() {
-                return true;
-            }
-            // The last chunk of a request is decoded after the request has ended: look again a little later.
-            let look_again = (Instant::now() + FORESEEN_LOOK_INTERVAL).min(deadline);
-            drop(tokio::time::timeout_at(look_again.into(), ended).await);
-            if Instant::now() >= deadline {
-                return is_here();
-            }
-        }
     }
 }
 

@@ -28,7 +28,6 @@
 mod decode_pool;
 mod engine;
 mod flight;
-mod foresight_rank;
 mod lazy_layer;
 mod line_meter;
 mod marker_filter;
@@ -41,7 +40,6 @@ mod stats;
 mod strategy;
 
 pub use engine::{FetchEngine, StartEngineError};
-pub use foresight_rank::ForesightRank;
 pub use lazy_layer::LazyLayer;
 pub use options::FetchOptions;
 pub use read_error::ReadError;

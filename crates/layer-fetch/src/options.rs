@@ -15,8 +15,6 @@ pub struct FetchOptions {
     pub ahead_requests_max: usize,
     /// Most runs that wait to be read ahead; the oldest guess is dropped beyond.
     pub ahead_queue_max: usize,
-    /// Most runs that are foreseen and not fetched yet; what comes beyond is left to demand.
-    pub foreseen_queue_max: usize,
     /// Read-ahead keeps at most this much line time outstanding beyond a round trip, so that a demand
     /// which comes now waits no longer than this for the line.
     pub line_headroom: Duration,
@@ -48,8 +46,6 @@ impl Default for FetchOptions {
             demand_requests_max: 8,
             ahead_requests_max: 4,
             ahead_queue_max: 64,
-            // Some 32 bytes each: the constructors of a large program, many times over.
-            foreseen_queue_max: 32_768,
             line_headroom: Duration::from_millis(15),
             // About one average chunk, compressed.
             outstanding_bytes_min: 192 << 10,

@@ -229,7 +229,6 @@ impl Drop for Request {
         if self.purpose == Purpose::Ahead {
             let requests = &self.layer.engine.outstanding.ahead_requests;
             requests.fetch_sub(1, Ordering::Relaxed);
-            self.layer.engine.ahead_ended.notify_waiters();
         }
     }
 }

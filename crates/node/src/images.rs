@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Weak},
 };
 
 use layer_cache::{LayerKey, WholeLayer};
@@ -11,7 +11,7 @@ use layer_fetch::LazyLayer;
 use oci::Digest;
 use parking_lot::Mutex;
 
-use crate::{foresight::Foresight, image_record::ImageRecord, layer_files::LayerTable};
+use crate::{image_record::ImageRecord, layer_files::LayerTable};
 
 /// An image whose layers are open: it can be mounted, and its mount can be served.
 #[derive(Debug)]
@@ -20,8 +20,6 @@ pub(crate) struct OpenImage {
     pub(crate) record: ImageRecord,
     /// Its layers, lowest first.
     pub(crate) layers: Vec<OpenLayer>,
-    /// What its programs tell of what they will read; made when the image is mounted.
-    pub(crate) foresight: OnceLock<Arc<Foresight>>,
 }
 
 /// A layer of an open image.
@@ -44,14 +42,6 @@ impl OpenImage {
 }
 
 impl OpenLayer {
-    /// The layer, if it is loaded as it is read.
-    pub(crate) fn lazy(&self) -> Option<Arc<LazyLayer>> {
-        match self {
-            Self::Lazy(lazy) => Some(Arc::clone(lazy)),
-            Self::Whole(_) => None,
-        }
-    }
-
     /// The file that EROFS reads: one of the FUSE directory at `files`, or the whole tar itself.
     pub(crate) fn device(&self, files: &Path) -> PathBuf {
         match self {

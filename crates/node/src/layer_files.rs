@@ -18,13 +18,10 @@ use oci::Digest;
 use parking_lot::RwLock;
 use tracing::{error, trace};
 
-use crate::foresight::{Foresight, ForesightTable};
-
 /// The layers that the FUSE directory shows.
 #[derive(Debug)]
 pub(crate) struct LayerTable {
     layers: RwLock<HashMap<u64, Arc<LazyLayer>>>,
-    foresights: RwLock<ForesightTable>,
     read_deadline: Duration,
 }
 
@@ -33,7 +30,6 @@ impl LayerTable {
     pub(crate) fn new(read_deadline: Duration) -> Self {
         Self {
             layers: RwLock::default(),
-            foresights: RwLock::default(),
             read_deadline,
         }
     }
@@ -61,19 +57,6 @@ impl LayerTable {
     /// Takes a layer out: no mount uses it any more.
     pub(crate) fn hide(&self, table: &Digest) {
         self.layers.write().remove(&node_of(table));
-    }
-
-    /// Lets an image know of the reads of its layers.
-    pub(crate) fn add_foresight(&self, foresight: &Arc<Foresight>) {
-        let node_of_layer = |layer: &LazyLayer| match layer.cached().key() {
-            LayerKey::ChunkTable(digest) | LayerKey::DiffId(digest) => node_of(&digest),
-        };
-        self.foresights.write().add(foresight, node_of_layer);
-    }
-
-    /// Ends that.
-    pub(crate) fn remove_foresight(&self, foresight: &Arc<Foresight>) {
-        self.foresights.write().remove(foresight);
     }
 
     /// The file's name in the directory.
@@ -131,11 +114,7 @@ impl LayerFiles for LayerTable {
         trace!(layer = %layer.cached().key(), offset, len = buffer.len(), "read");
         let deadline = Instant::now() + self.read_deadline;
         match layer.read_into(buffer, offset, deadline) {
-            Ok(()) => {
-                let range = offset..offset + buffer.len() as u64;
-                self.foresights.read().notice(node, &range);
-                Ok(buffer.len())
-            }
+            Ok(()) => Ok(buffer.len()),
             // The one place where a failed read becomes what the container sees.
             Err(error) => {
                 error!(

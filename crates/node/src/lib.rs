@@ -18,7 +18,6 @@ pub mod container;
 pub mod control;
 mod directories;
 mod error;
-mod foresight;
 mod image_record;
 mod images;
 mod layer_files;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use image_format::{AcceleratedManifest, erofs::ErofsTree};
+use image_format::AcceleratedManifest;
 use layer_cache::LayerCache;
 use layer_fetch::{FetchEngine, FetchOptions};
 use lazy_mount::{ErofsMount, LayerFiles, Road, is_mounted, mount_erofs};
@@ -24,7 +24,6 @@ use crate::{
     NodeDirectories, NodeError, OpenNodeError, Stopwatch,
     accelerated::{FetchedIndex, fetch_index, invalid, keep_tree, source_of, table_of},
     control::{Prepared, Progress, Status, Usage},
-    foresight::Foresight,
     image_record::{ImageKind, ImageRecord, LayerRecord},
     images::{ImageLocks, OpenImage, OpenLayer},
     layer_files::LayerTable,
@@ -64,7 +63,6 @@ pub struct Node {
     layers: Arc<LayerTable>,
     images: Mutex<HashMap<Digest, Arc<OpenImage>>>,
     preparing: ImageLocks,
-    runtime: Handle,
 }
 
 /// Where progress of a long step goes. Lines that nobody reads in time are dropped.
@@ -100,12 +98,11 @@ impl Node {
     pub fn open(runtime: Handle, options: NodeOptions) -> Result<Arc<Self>, OpenNodeError> {
         let node = Arc::new(Self {
             cache: LayerCache::open(&options.directories.cache())?,
-            engine: FetchEngine::start(runtime.clone(), options.fetch.clone())?,
+            engine: FetchEngine::start(runtime, options.fetch.clone())?,
             client: RegistryClient::new(ClientOptions::default())?,
             layers: Arc::new(LayerTable::new(options.read_deadline)),
             images: Mutex::default(),
             preparing: ImageLocks::default(),
-            runtime,
             options,
         });
         node.restore();
@@ -189,7 +186,6 @@ impl Node {
         let mounting = Arc::clone(&image);
         let mounted = spawn_blocking(move || node.mount(&mounting)).await;
         let mount_ms = mounted.unwrap_or(Ok(0.0))?;
-        self.begin_foresight(&image);
         let directory = self.options.directories.image(&manifest);
         info!(image = text, %manifest, kind = ?image.record.kind, "image is ready");
         Ok(Prepared {
@@ -304,11 +300,7 @@ impl Node {
             let table = tables.get(index).map(AsRef::as_ref);
             layers.push(self.open_layer(&record, layer, table)?);
         }
-        Ok(OpenImage {
-            record,
-            layers,
-            foresight: std::sync::OnceLock::new(),
-        })
+        Ok(OpenImage { record, layers })
     }
 
     fn open_layer(
@@ -353,34 +345,6 @@ impl Node {
         shown
             .map(OpenLayer::Lazy)
             .ok_or_else(|| failed("another layer has its file number".into()))
-    }
-
-    /// Finds out, beside the start of the container, what the image's programs tell of what they will read.
-    fn begin_foresight(self: &Arc<Self>, image: &Arc<OpenImage>) {
-        if image.foresight.get().is_some() || image.lazy_layers().next().is_none() {
-            return;
-        }
-        let (node, image) = (Arc::clone(self), Arc::clone(image));
-        // Nobody waits for it: without foresight, data comes when it is asked for.
-        drop(spawn_blocking(move || {
-            if let Err(error) = node.foresee(&image) {
-                warn!(image = %image.record.reference, %error, "image starts without foresight");
-            }
-        }));
-    }
-
-    fn foresee(&self, image: &OpenImage) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let directory = self.options.directories.image(&image.record.manifest);
-        let tar_lens: Vec<u64> = image.layers.iter().map(OpenLayer::tar_len).collect();
-        let tree = ErofsTree::parse(std::fs::read(directory.join("tree.erofs"))?, &tar_lens)?;
-        let layers = image.layers.iter().map(OpenLayer::lazy).collect();
-        let foresight = Foresight::new(&tree, layers, self.runtime.clone());
-        if image.foresight.set(Arc::clone(&foresight)).is_ok() {
-            self.layers.add_foresight(&foresight);
-            let config = oci::ImageConfig::parse(&std::fs::read(directory.join("config.json"))?)?;
-            foresight.notice_command(&config.config.unwrap_or_default());
-        }
-        Ok(())
     }
 
     /// Mounts an image unless it is mounted. Returns how long that took, in milliseconds.

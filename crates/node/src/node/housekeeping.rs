@@ -113,9 +113,6 @@ impl Node {
             return false;
         }
         self.images.lock().remove(&image.record.manifest);
-        if let Some(foresight) = image.foresight.get() {
-            self.layers.remove_foresight(foresight);
-        }
         for table in image.record.layers.iter().filter_map(table_of) {
             let key = LayerKey::ChunkTable(table);
             let is_used =
