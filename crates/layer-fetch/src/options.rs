@@ -46,7 +46,7 @@ impl Default for FetchOptions {
             demand_requests_max: 8,
             ahead_requests_max: 4,
             ahead_queue_max: 64,
-            line_headroom: Duration::from_millis(15),
+            line_headroom: Duration::from_millis(5),
             // About one average chunk, compressed.
             outstanding_bytes_min: 192 << 10,
             outstanding_bytes_max: 8 << 20,

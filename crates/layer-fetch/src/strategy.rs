@@ -6,7 +6,10 @@
 //!
 //! 1. **A miss** fetches the chunks that the read touches and goes on behind them to
 //!    [`miss length`](Strategy::miss_len), in one request: at least `miss_len_min`, and more when a
-//!    round trip costs as much as fetching more would (`round_trips` × round trip × bandwidth).
+//!    round trip costs as much as fetching more would (`round_trips` × round trip × bandwidth). A miss that
+//!    continues no stream is taken to be one of many in its neighbourhood (the functions that a library
+//!    calls when it begins lie anywhere in it): what is fetched is the aligned block around it, first
+//!    the part from the miss on, then the part before it.
 //! 2. **A stream** is a place where readers went forward. A miss that lands where a stream's plan ended (or
 //!    inside it) continues it and doubles its window; a miss a little beyond continues it with the
 //!    window it has; any other miss begins a stream. There are up to `streams_max` for a layer, so
@@ -57,13 +60,15 @@ impl Default for StrategyOptions {
         Self {
             miss_len_min: 1 << 20,
             miss_len_max: 8 << 20,
-            round_trips: 1.0,
-            window_max: 8 << 20,
-            gap_max: 1 << 20,
-            guess_len_max: 2 << 20,
+            // Twice: the line is idle for the round trip that comes before.
+            round_trips: 2.0,
+            window_max: 4 << 20,
+            gap_max: 256 << 10,
+            // Measured: a guess without any proof takes the line from the misses that come meanwhile.
+            guess_len_max: 0,
             guess_share_min: 0.1,
             idle_piece_len: 1 << 20,
-            idle_len_max: 4 << 20,
+            idle_len_max: 0,
             request_len_max: 4 << 20,
             streams_max: 32,
         }
@@ -186,20 +191,31 @@ impl Strategy {
             .take_stream(start)
             .unwrap_or_else(|| Stream::new(start, miss_len));
 
-        let demand_end = needed_end.max(start + miss_len);
+        let is_new = stream.proven_steps == 0;
+        let block_start = if is_new {
+            start - start % miss_len
+        } else {
+            start
+        };
+        let demand_end = needed_end.max(block_start + miss_len);
         let reach = needed.start..end_of_run(terrain, needed.end, demand_end);
         let demand = self.split(wanted_runs(terrain, reach.clone()), terrain);
         stream.start = start;
         stream.end = terrain.tar_range(reach.end - 1).end;
+        let before = chunk_from(terrain, block_start)..needed.start;
+        let before = self.split(wanted_runs(terrain, before), terrain);
 
         let likelihood = stream.likelihood();
         let len = match likelihood {
             Likelihood::Proven => stream.window,
             Likelihood::Guess => self.guess_len(),
         };
-        let ahead = self.plan_ahead(&mut stream, likelihood, len, terrain);
+        let mut plan = self.plan_ahead(&mut stream, likelihood, len, terrain);
         self.keep(stream);
-        Plan { demand, ..ahead }
+        plan.demand = demand;
+        plan.ahead
+            .extend(before.into_iter().map(|run| (Likelihood::Proven, run)));
+        plan
     }
 
     /// Plans for a read that touched the marked chunk.
