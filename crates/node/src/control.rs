@@ -186,6 +186,28 @@ pub struct Failed {
     pub hint: Option<String>,
 }
 
+impl Failed {
+    /// An error with its chain of causes, without a hint.
+    pub fn of(error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Self {
+            message: error.to_string(),
+            causes: causes.map(ToString::to_string).collect(),
+            hint: None,
+        }
+    }
+
+    /// The message and its causes in one line.
+    pub fn to_line(&self) -> String {
+        let mut line = self.message.clone();
+        for cause in &self.causes {
+            line.push_str(": ");
+            line.push_str(cause);
+        }
+        line
+    }
+}
+
 /// Why a question to the node got no answer.
 #[derive(Debug, Error)]
 pub enum AskError {

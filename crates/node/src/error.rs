@@ -83,16 +83,9 @@ pub enum NodeError {
 impl NodeError {
     /// The error as it is shown to whoever asked.
     pub(crate) fn to_failed(&self) -> Failed {
-        let mut causes = Vec::new();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
         Failed {
-            message: self.to_string(),
-            causes,
             hint: self.hint().map(str::to_owned),
+            ..Failed::of(self)
         }
     }
 

@@ -28,19 +28,8 @@ impl Failure {
                 exit_code: EXIT_FAILED,
             };
         }
-        let mut causes = Vec::new();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            causes.push(inner.to_string());
-            cause = inner.source();
-        }
-        let failed = Failed {
-            message: error.to_string(),
-            causes,
-            hint: None,
-        };
         Self {
-            failed,
+            failed: Failed::of(error),
             exit_code: EXIT_FAILED,
         }
     }
@@ -98,12 +87,7 @@ impl Failure {
     }
 
     fn to_text(&self) -> String {
-        let mut text = format!("error: {}", self.failed.message);
-        for cause in &self.failed.causes {
-            text.push_str(": ");
-            text.push_str(cause);
-        }
-        text.push('\n');
+        let mut text = format!("error: {}\n", self.failed.to_line());
         if let Some(hint) = &self.failed.hint {
             text.push_str("hint: ");
             text.push_str(hint);

@@ -12,7 +12,7 @@ use std::{
 use lazy_mount::{
     Keeper, KeeperOptions, OnStop, RoadReport, StartKeeperError, WorkerCommand, probe_roads,
 };
-use node::{FileLock, NodeDirectories, detach_dead_images, detach_images};
+use node::{FileLock, NodeDirectories, control::Failed, detach_dead_images, detach_images};
 use tracing::info;
 
 use crate::{
@@ -113,23 +113,13 @@ fn no_road(wanted: RoadChoice, report: &RoadReport) -> Failure {
         .filter(|(name, _)| wanted == RoadChoice::Auto || wanted.as_str() == *name)
         .filter_map(|(name, probed)| {
             let error = probed.as_ref().err()?;
-            Some(format!("{name}: {}", chain(error)))
+            Some(format!("{name}: {}", Failed::of(error).to_line()))
         })
         .collect();
     Failure::message(format!("this machine cannot mount images: {}", reasons.join("; "))).hint(
         "EROFS must be in the kernel (`modprobe erofs`): Linux 5.16 or later for erofs-loop, 6.12 or later for erofs-file, \
          which also needs a data directory that is not on tmpfs or overlayfs",
     )
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 fn worker_command(

@@ -96,13 +96,13 @@ fn a_long_round_trip_makes_misses_longer() {
     assert_eq!(plan.ahead, vec![(Likelihood::Proven, 0..10)]);
 }
 
-/// Reads chunks 100 to 600 in order and returns how often the reader missed.
-fn misses_of_a_sequential_reader(options: StrategyOptions) -> usize {
+/// Reads these chunks one after the other and returns how often the reader missed.
+fn misses_of(options: StrategyOptions, chunks: impl IntoIterator<Item = u32>) -> usize {
     let mut strategy = Strategy::new(options);
-    let mut terrain = Plain::empty(1000);
+    let mut terrain = Plain::empty(100_000);
     let mut markers = BTreeSet::new();
     let mut misses = 0;
-    for chunk in 100..600 {
+    for chunk in chunks {
         let plan = if !terrain.is_wanted(chunk) && markers.remove(&chunk) {
             strategy.on_marker(chunk, &terrain)
         } else if terrain.is_wanted(chunk) {
@@ -120,33 +120,14 @@ fn misses_of_a_sequential_reader(options: StrategyOptions) -> usize {
 
 #[test]
 fn a_sequential_reader_misses_once_where_guesses_are_made_and_twice_where_not() {
-    assert_eq!(misses_of_a_sequential_reader(guessing()), 1);
-    assert_eq!(misses_of_a_sequential_reader(StrategyOptions::default()), 2);
+    assert_eq!(misses_of(guessing(), 100..600), 1);
+    assert_eq!(misses_of(StrategyOptions::default(), 100..600), 2);
 }
 
 #[test]
 fn sixteen_interleaved_sequential_readers_miss_once_each() {
-    let mut strategy = Strategy::new(guessing());
-    let mut terrain = Plain::empty(100_000);
-    let mut markers = BTreeSet::new();
-    let mut misses = 0;
-    for step in 0..200 {
-        for reader in 0..16 {
-            let chunk = reader * 5000 + step;
-            let plan = if markers.remove(&chunk) && !terrain.is_wanted(chunk) {
-                strategy.on_marker(chunk, &terrain)
-            } else if terrain.is_wanted(chunk) {
-                misses += 1;
-                strategy.on_miss(chunk..chunk + 1, &terrain, &near())
-            } else {
-                continue;
-            };
-            markers.extend(plan.marker);
-            terrain.take(plan.demand);
-            terrain.take(plan.ahead.into_iter().map(|(_, run)| run));
-        }
-    }
-    assert_eq!(misses, 16);
+    let chunks = (0..200).flat_map(|step| (0..16).map(move |reader| reader * 5000 + step));
+    assert_eq!(misses_of(guessing(), chunks), 16);
 }
 
 #[test]
